@@ -1,0 +1,71 @@
+# relay-otel: every target sets up what it needs and works on a fresh machine with Python >= 3.11 and Go >= 1.26.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venvs/dev
+PY := $(VENV)/bin/python
+ARGS ?=
+
+help: ## this list
+	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | \
+	  while IFS=$$'\t' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
+
+# One virtual environment per lock file; made again when the lock or pyproject.toml changes.
+.venvs/%/.ready: requirements/%.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "$(PYTHON) is older than 3.11; set PYTHON=/path/to/python3.11 or newer."; exit 1; }
+	@echo "environment $* ..."
+	@rm -rf .venvs/$*
+	@$(PYTHON) -m venv .venvs/$*
+	@.venvs/$*/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/$*.lock
+	@.venvs/$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+setup: .venvs/dev/.ready ## the development environment in .venvs/dev
+setup-all: .venvs/dev/.ready .venvs/sdk-latest/.ready .venvs/fastapi-0.141/.ready ## the three environments tests run in
+
+tools: ## the pinned binaries: collector, Prometheus, promtool, blackbox_exporter; cached outside the checkout
+	@$(PYTHON) tools/install.py
+
+tools-path: ## print the folder of the binaries
+	@$(PYTHON) tools/install.py --path
+
+demo: setup tools ## the whole story with native binaries and a live panel; ARGS="--for 60 --check" ends by itself
+	@$(PY) tools/demo.py $(ARGS)
+
+generate: setup ## contract/ and the settings table -> Python, docs
+	@$(PY) -m relay_otel.contract generate
+	@$(PY) tools/generate.py
+
+check: setup ## format, lint, types, import layers, generated files fresh
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/mypy --explicit-package-bases tools examples bench
+	@$(VENV)/bin/lint-imports --no-cache
+	@$(PY) -m relay_otel.contract lint
+	@$(PY) -m relay_otel.contract generate --check
+	@$(PY) tools/generate.py --check
+
+test: setup-all tools ## all tests: unit, contract, routes on two FastAPIs, two SDKs, end to end with real processes
+	$(PY) -m pytest -q -n 2 -m "not slow" tests $(ARGS)
+	.venvs/sdk-latest/bin/python -m pytest -q tests --ignore tests/contract --ignore tests/deploy --ignore tests/e2e --ignore tests/test_tools.py --ignore tests/test_bench.py --ignore tests/test_traffic.py
+	.venvs/fastapi-0.141/bin/python -m pytest -q tests/http
+
+test-all: test ## the tests, and the proofs of minutes
+	$(PY) -m pytest -q -m slow tests $(ARGS)
+
+bench: setup ## the budgets of the design, side by side with what users would have instead; writes bench/results.md
+	@$(PY) -m bench $(ARGS)
+
+lock: setup ## resolve requirements/*.in again, with hashes and without package hosts
+	@for each in dev sdk-latest fastapi-0.141; do \
+	  (cd requirements && ../$(VENV)/bin/pip-compile -q --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links \
+	    --no-emit-options --allow-unsafe --strip-extras --no-header -o $$each.lock $$each.in); done
+
+clean: ## remove environments and caches of this checkout
+	@rm -rf .venvs .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist src/*.egg-info
+
+.PHONY: help setup setup-all tools tools-path demo generate check test test-all bench lock clean
