@@ -1,0 +1,37 @@
+"""A Contract in; the text of every generated file out."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from relay_otel.contract.load import Contract
+from relay_otel.contract.render_docs import render_docs
+from relay_otel.contract.render_python import render_python
+
+# name -> (what makes the text, where it goes, seen from the folder above contract/)
+RENDERERS: Mapping[str, tuple[Callable[[Contract], str], str]] = {
+    "python": (render_python, "src/relay_otel/instruments.py"),
+    "docs": (render_docs, "docs/metrics.md"),
+}
+
+
+def stale(contract: Contract, root: Path) -> list[str]:
+    """The generated files whose text is not what the contract says now."""
+    return [target for target, text in _rendered(contract) if _text(root / target) != text]
+
+
+def generate(contract: Contract, root: Path) -> list[str]:
+    """Write the files that are stale and name them; the others keep their time stamps."""
+    written = stale(contract, root)
+    for target, text in _rendered(contract):
+        if target in written:
+            (root / target).parent.mkdir(parents=True, exist_ok=True)
+            (root / target).write_text(text, encoding="utf-8")
+    return written
+
+
+def _rendered(contract: Contract) -> list[tuple[str, str]]:
+    return [(target, render(contract)) for render, target in RENDERERS.values()]
+
+
+def _text(file: Path) -> str | None:
+    return file.read_text(encoding="utf-8") if file.exists() else None

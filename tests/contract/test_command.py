@@ -1,0 +1,82 @@
+"""`python -m relay_otel.contract`: what it writes, what it prints, when it fails."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from relay_otel.contract.__main__ import main
+from tests.contract.small import small_contract
+
+CONTRACT = Path(__file__).resolve().parents[2] / "contract"
+GENERATED = ["src/relay_otel/instruments.py", "docs/metrics.md"]
+
+
+@pytest.fixture
+def contract(tmp_path: Path) -> Path:
+    """A copy of our contract in a project where nothing was generated yet."""
+    return Path(shutil.copytree(CONTRACT, tmp_path / "contract"))
+
+
+def test_generate_writes_what_is_stale(contract: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`generate` names each file it wrote, and a second run finds nothing to write."""
+    assert main(["--contract", str(contract), "generate"]) == 0
+    assert capsys.readouterr().out.splitlines() == [f"wrote {target}" for target in GENERATED]
+
+    assert main(["--contract", str(contract), "generate"]) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_check_names_what_is_stale_and_writes_nothing(contract: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`generate --check` exits 1 with a line for each stale file, and leaves it as it was."""
+    main(["--contract", str(contract), "generate"])
+    page = contract.parent / "docs/metrics.md"
+    page.write_text("edited by hand", encoding="utf-8")
+    capsys.readouterr()
+
+    assert main(["--contract", str(contract), "generate", "--check"]) == 1
+    assert capsys.readouterr().err.splitlines() == ["docs/metrics.md is stale; run make generate."]
+    assert page.read_text(encoding="utf-8") == "edited by hand"
+
+
+def test_check_is_silent_when_all_is_fresh(contract: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`generate --check` prints nothing and exits 0 when every file is what the contract says."""
+    main(["--contract", str(contract), "generate"])
+    capsys.readouterr()
+
+    assert main(["--contract", str(contract), "generate", "--check"]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("arguments", [["lint"], ["generate"]])
+def test_a_contract_with_findings_is_not_rendered(
+    tmp_path: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`lint` prints the findings and exits 1; `generate` does the same and writes nothing."""
+    (tmp_path / "contract").mkdir()
+    contract = small_contract(tmp_path / "contract", "How many.", "How many")
+
+    assert main(["--contract", str(contract), *arguments]) == 1
+    expected = ["requests_total: the description is one sentence with a full stop."]
+    assert capsys.readouterr().err.splitlines() == expected
+    assert [path.name for path in tmp_path.iterdir()] == ["contract"]
+
+
+def test_a_contract_that_cannot_be_read_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An unreadable contract is one line on stderr and exit 1, without a traceback."""
+    assert main(["--contract", str(tmp_path), "lint"]) == 1
+    sentence = "it cannot be read (No such file or directory); name the folder with metrics.yaml."
+    assert capsys.readouterr().err == f"{tmp_path}/metrics.yaml: {sentence}\n"
+
+
+def test_without_pyyaml_it_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without PyYAML the command names the extra that brings it."""
+    for module in ("lint", "load", "render"):
+        monkeypatch.delitem(sys.modules, f"relay_otel.contract.{module}", raising=False)
+    monkeypatch.setitem(sys.modules, "yaml", None)
+
+    assert main(["lint"]) == 1
+    assert capsys.readouterr().err == "PyYAML is missing; pip install 'relay-otel[contract]'.\n"
