@@ -1,0 +1,159 @@
+"""relay-otel: exact Prometheus metrics for FastAPI, SQLAlchemy and LLM products, through OpenTelemetry.
+
+>>> import relay_otel
+>>> handle = relay_otel.configure(service_name="chat", environment="beta")   # doctest: +SKIP
+>>> orders = relay_otel.counter("orders_total", labels=("plan",), unit="{order}", description="Orders placed.")
+>>> orders.add(1, {"plan": "pro"})
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+from relay_otel import _configure, instruments, recording
+from relay_otel._configure import VERSION as __version__
+from relay_otel._configure import Handle, shutdown
+from relay_otel.definitions import Merge
+from relay_otel.recording import Counter, Gauge, Histogram
+from relay_otel.settings import Settings
+
+SECONDS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Buckets of a histogram that names none: OpenTelemetry's advice for durations in seconds, shortened."""
+
+chat_messages_total = recording.default.counter(instruments.CHAT_MESSAGES_TOTAL)
+llm_tokens_total = recording.default.counter(instruments.LLM_TOKENS_TOTAL)
+api_cost_usd_total = recording.default.counter(instruments.API_COST_USD_TOTAL)
+
+
+def configure(
+    *,
+    service_name: str | None = None,
+    environment: str | None = None,
+    export: str | None = None,
+    endpoint: str | None = None,
+    export_interval: float | None = None,
+    metrics_path: str | None = None,
+    metrics_token: str | None = None,
+    metrics_public: bool | None = None,
+    health_paths: Sequence[str] | None = None,
+    excluded_urls: Sequence[str] | None = None,
+    http_semconv_metrics: bool | None = None,
+    strict: bool | None = None,
+    traces_exporter: str | None = None,
+    logs_exporter: str | None = None,
+) -> Handle:
+    """Record every HTTP request of the process's FastAPI and Starlette apps, answer ``/metrics``, push OTLP.
+
+    Works before or after the apps are made, at import time, with or without lifespan; a second call returns the
+    first call's handle. An argument that is None leaves the setting to its variables and its default: the table is
+    docs/settings.md. A value that cannot be used is said in one line on stderr; nothing is raised for it.
+
+    Args:
+        service_name: ``service.name``, the ``job`` label in Prometheus.
+        environment: the ``environment`` label of every series, e.g. ``production``.
+        export: ``both``, ``otlp``, ``prometheus`` or ``none``.
+        endpoint: URL of the collector, without ``/v1/metrics``.
+        export_interval: seconds between OTLP exports.
+        metrics_path: where ``/metrics`` is.
+        metrics_token: bearer token that opens ``/metrics`` to peers that are not private.
+        metrics_public: answer ``/metrics`` to everyone.
+        health_paths: templates of health checks; they are in no SLO.
+        excluded_urls: regular expressions searched in the path; what matches is counted nowhere.
+        http_semconv_metrics: leave FastAPI's own HTTP metrics on.
+        strict: raise relay-otel's own failures.
+        traces_exporter: where spans go, e.g. ``otlp``.
+        logs_exporter: where log records go, e.g. ``otlp``.
+
+    Returns:
+        The handle: ``force_flush()``, ``shutdown()``, or a context manager.
+    """
+    return _configure.configure(**locals())
+
+
+def counter(
+    name: str,
+    *,
+    labels: Sequence[str] = (),
+    unit: str = "",
+    description: str = "",
+    limit: int = recording.LABEL_LIMIT,
+) -> Counter:
+    """A total of your own: ``counter("orders_total", labels=("plan",), unit="{order}").add(1, {"plan": "pro"})``.
+
+    Every series also carries ``environment``. The name is completed by Prometheus's rules (``_total``, the unit).
+    A label has at most ``limit`` different values; what comes later is counted under ``other``.
+
+    Raises:
+        ValueError: a name or label that cannot be used, or another definition of the same name (both are shown).
+    """
+    return cast(
+        Counter,
+        recording.default.define("counter", name, labels=labels, unit=unit, description=description, limit=limit),
+    )
+
+
+def histogram(
+    name: str,
+    *,
+    labels: Sequence[str] = (),
+    unit: str = "",
+    description: str = "",
+    buckets: Sequence[float] = SECONDS_BUCKETS,
+    limit: int = recording.LABEL_LIMIT,
+) -> Histogram:
+    """A distribution of your own; ``buckets`` are upper bounds in the unit, without infinity. See ``counter``."""
+    return cast(
+        Histogram,
+        recording.default.define(
+            "histogram",
+            name,
+            labels=labels,
+            unit=unit,
+            description=description,
+            bounds=tuple(buckets),
+            limit=limit,
+        ),
+    )
+
+
+def gauge(
+    name: str,
+    *,
+    labels: Sequence[str] = (),
+    unit: str = "",
+    description: str = "",
+    workers: Merge = "last",
+    limit: int = recording.LABEL_LIMIT,
+) -> Gauge:
+    """A value of your own that is set. ``workers``: how the values of several processes become one. See ``counter``."""
+    return cast(
+        Gauge,
+        recording.default.define(
+            "gauge",
+            name,
+            labels=labels,
+            unit=unit,
+            description=description,
+            merge=workers,
+            limit=limit,
+        ),
+    )
+
+
+__all__ = [
+    "Counter",
+    "Gauge",
+    "Handle",
+    "Histogram",
+    "Settings",
+    "__version__",
+    "api_cost_usd_total",
+    "chat_messages_total",
+    "configure",
+    "counter",
+    "gauge",
+    "histogram",
+    "llm_tokens_total",
+    "shutdown",
+]

@@ -1,0 +1,356 @@
+"""Settings in; providers, exporters and hooks set up. The only module that touches what is global to the process."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from types import FrameType, TracebackType
+from typing import Any
+
+import wrapt
+from opentelemetry import metrics as api
+from opentelemetry.sdk.metrics.export import MetricExporter, MetricReader, MetricsData
+from opentelemetry.sdk.resources import Resource
+
+from relay_otel import _guard, http, instruments, recording, signals
+from relay_otel import settings as settings_module
+from relay_otel.export import exposition, otlp
+from relay_otel.meter import HTTP_SCOPES, ContractMeterProvider
+from relay_otel.settings import Settings
+
+SHUTDOWN_SECONDS = 2.0
+"""The promise for exit and for shutdown(), whatever the collector does."""
+
+VERSION = "0.1.0"
+
+
+@dataclass
+class Handle:
+    """What ``configure()`` set up. Also a context manager that shuts down at its end.
+
+    All methods may be called from any thread.
+    """
+
+    settings: Settings
+    endpoint: exposition.MetricsEndpoint | None = None
+    """The answer to ``/metrics``; ``endpoint.text()`` is its text. None when Prometheus is not answered."""
+    _otlp: otlp.OtlpExport | None = None
+    _readers: list[MetricReader] = field(default_factory=list)
+    _ends: list[Callable[[], None]] = field(default_factory=list)
+    _ended: bool = False
+
+    def force_flush(self, timeout: float = 10.0) -> bool:
+        """Export what was recorded now. True when the collector took it within ``timeout`` seconds, or when nothing
+        is pushed."""
+        return self._otlp is None or self._otlp.flush(timeout)
+
+    def shutdown(self, timeout: float = SHUTDOWN_SECONDS) -> bool:
+        """Export a last time and stop, within ``timeout`` seconds. True when nothing was left behind.
+
+        Recording goes on being possible; ``configure()`` may be called again. A second shutdown does nothing.
+        """
+        global _handle
+        with _lock:
+            if self._ended:
+                return True
+            self._ended = True
+            if _handle is self:
+                _handle = None
+        deadline = time.monotonic() + timeout * 0.95
+        http.uninstall()
+        others = [threading.Thread(target=_quietly, args=(end,), daemon=True) for end in self._ends]
+        for thread in others:
+            thread.start()
+        arrived = True
+        if self._otlp is not None:
+            with _guard.guard("shutdown"):
+                arrived = self._otlp.shutdown(min(otlp.EXIT_SECONDS, timeout * 0.75))
+        for thread in others:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        for reader in self._readers:
+            with _guard.guard("shutdown"):
+                _provider().remove_metric_reader(reader)
+        return arrived
+
+    def __enter__(self) -> Handle:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.shutdown()
+
+
+_lock = threading.RLock()
+_handle: Handle | None = None
+_contract_provider: ContractMeterProvider | None = None
+_hooked = False
+
+
+def configure(**arguments: Any) -> Handle:
+    """See ``relay_otel.configure``, which names and documents the arguments."""
+    global _handle
+    with _lock:
+        if _handle is not None:
+            if any(value is not None for value in arguments.values()):
+                _guard.say_once(
+                    "configured",
+                    "configure() was called again with arguments; the settings of the first call stay. "
+                    "Call shutdown() first to change them.",
+                )
+            return _handle
+        settings, problems = settings_module.read(os.environ, arguments)
+        for problem in problems:
+            _guard.say_once(f"setting:{problem}", problem)
+        _guard.set_strict(settings.strict)
+        handle = Handle(settings)
+        try:
+            if not settings.disabled:
+                _start(handle)
+        except Exception as error:
+            _guard.failed("configure", error)
+        _handle = handle
+        _guard.say_once(f"start:{os.getpid()}", _start_line(handle))
+        return handle
+
+
+def shutdown(timeout: float = SHUTDOWN_SECONDS) -> bool:
+    """Shut down what ``configure()`` set up; True at once when there is nothing."""
+    handle = _handle
+    return handle.shutdown(timeout) if handle is not None else True
+
+
+def _start(handle: Handle) -> None:
+    settings, recorder = handle.settings, recording.default
+    recorder.environment = settings.environment
+    _guard.count_with(lambda: recorder.count_dropped("error"))
+    resource = _Resource(settings)
+    provider = _provider(resource.current)
+    provider.silenced = () if settings.http_semconv_metrics else HTTP_SCOPES
+    provider.flush = lambda timeout_millis: handle.force_flush(timeout_millis / 1000)
+    recorder.instrument(instruments.RELAY_OTEL_BUILD_INFO).bind(version=VERSION).set(1)
+    _born_at_zero(recorder.counter(instruments.RELAY_OTEL_DROPPED_TOTAL))
+    for part in (_start_prometheus, _start_otlp, _start_http, _start_others):
+        with _guard.guard(part.__name__.removeprefix("_start_")):  # one that fails costs only itself
+            part(handle, resource)
+    _hook_exit()
+
+
+def _start_prometheus(handle: Handle, resource: _Resource) -> None:
+    settings, recorder = handle.settings, recording.default
+    if not settings.prometheus:
+        return
+    from opentelemetry.exporter.prometheus import PrometheusMetricReader
+    from prometheus_client import CollectorRegistry, generate_latest
+
+    registry = CollectorRegistry()
+    # No scope labels: a library's new version would begin new series (python-otel.md X4).
+    reader = PrometheusMetricReader(scope_info_enabled=False, registry=registry)
+    _provider().add_metric_reader(reader)
+    handle._readers.append(reader)
+
+    def stock() -> str:
+        with _guard.guard("stock instruments on /metrics"):
+            return generate_latest(registry).decode()
+        return ""
+
+    duration = recorder.instrument(instruments.RELAY_OTEL_SCRAPE_DURATION_SECONDS).bind()
+    handle.endpoint = exposition.MetricsEndpoint(
+        recorder.collect,
+        exposition.Access(settings.metrics_token, settings.metrics_public),
+        stock=stock,
+        observe=lambda seconds: duration.set(seconds),
+    )
+
+
+def _start_otlp(handle: Handle, resource: _Resource) -> None:
+    settings, recorder = handle.settings, recording.default
+    if not settings.otlp or (_under_pytest() and not _asked_for(settings)):
+        return
+    reader = otlp.StockReader()
+    _provider().add_metric_reader(reader)
+    handle._readers.append(reader)
+    failures = recorder.counter(instruments.RELAY_OTEL_EXPORT_FAILURES_TOTAL)
+    _born_at_zero(failures)
+    latest = recorder.instrument(instruments.RELAY_OTEL_LAST_EXPORT_TIMESTAMP_SECONDS).bind()
+
+    def data() -> MetricsData:
+        return otlp.to_metrics_data(recorder.collect(), resource.current, reader.scopes())
+
+    def exporter() -> MetricExporter:
+        from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+
+        return OTLPMetricExporter(
+            endpoint=settings.metrics_endpoint,
+            # The stock exporter tries again until its timeout; totals are cumulative, so the next interval will do.
+            timeout=min(_upstream_timeout(), max(settings.export_interval, 1.0)),
+        )
+
+    handle._otlp = otlp.OtlpExport(
+        data,
+        exporter,
+        interval=settings.export_interval,
+        endpoint=settings.metrics_endpoint,
+        arrived=lambda: latest.set(time.time()),
+        lost=lambda reason: failures.add(1, {"reason": reason}),
+    )
+
+
+def _start_http(handle: Handle, resource: _Resource) -> None:
+    settings = handle.settings
+    if settings.export == "none":
+        return
+    latency = next(objective for objective in instruments.OBJECTIVES if objective.name == "latency")
+    assert latency.threshold_seconds is not None
+    options = http.HttpOptions(
+        metrics_path=settings.metrics_path,
+        health_paths=frozenset(settings.health_paths),
+        excluded=settings.excluded_urls,
+        latency_threshold=latency.threshold_seconds,
+        native_metrics=settings.http_semconv_metrics,
+    )
+
+    def adopt(app: Any) -> None:
+        http.silence_native(app)
+        if settings.traces_exporter not in (None, "none"):
+            signals.trace_without_native(app)
+
+    http.install(http.HttpMetrics(recording.default, options, handle.endpoint, adopt))
+
+
+def _start_others(handle: Handle, resource: _Resource) -> None:
+    settings = handle.settings
+    for start, name in ((signals.start_traces, "traces_exporter"), (signals.start_logs, "logs_exporter")):
+        with _guard.guard(name):
+            end = start(getattr(settings, name), resource.current, settings.origins.get(name, name))
+            if end is not None:
+                handle._ends.append(end)
+
+
+class _Resource:
+    """What the points are of. A forked child gets an instance id of its own, unless the user named one."""
+
+    def __init__(self, settings: Settings) -> None:
+        attributes = {"service.name": settings.service_name} if settings.service_name else {}
+        self.current = Resource.create(attributes)
+        if "service.instance.id" not in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", ""):
+            self._renew()
+            if hasattr(os, "register_at_fork"):
+                os.register_at_fork(after_in_child=self._renew)
+
+    def _renew(self) -> None:
+        self.current = self.current.merge(Resource({"service.instance.id": str(uuid.uuid4())}))
+
+
+def _provider(resource: Resource | None = None) -> ContractMeterProvider:
+    """Our MeterProvider: one for the life of the process, because the global one cannot be replaced."""
+    global _contract_provider
+    if _contract_provider is None:
+        _contract_provider = ContractMeterProvider(recording.default, resource or Resource.create({}))
+        api.set_meter_provider(_contract_provider)
+        if api.get_meter_provider() is not _contract_provider:
+            _guard.say_once(
+                "provider",
+                "another MeterProvider was set before configure(); relay-otel's own metrics go on, but "
+                "get_meter() gives that provider's instruments. Call configure() first to have one.",
+            )
+    return _contract_provider
+
+
+# -- the end of the process --
+
+
+def _hook_exit() -> None:
+    global _hooked
+    if _hooked:
+        return
+    _hooked = True
+    atexit.register(shutdown)
+    wrapt.register_post_import_hook(_flush_after_uvicorn, "uvicorn.server")
+    if threading.current_thread() is threading.main_thread() and (signal.getsignal(signal.SIGTERM) is signal.SIG_DFL):
+        signal.signal(signal.SIGTERM, _on_sigterm)
+
+
+def _on_sigterm(number: int, frame: FrameType | None) -> None:
+    """Flush, then die of the signal as the process would have. Only where nobody else handles it."""
+    shutdown()
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
+def _flush_after_uvicorn(module: Any) -> None:
+    """uvicorn ends by raising the signal it was sent, with the handler it found at its start: atexit does not run.
+
+    (uvicorn/server.py, capture_signals.) So export when its shutdown is over and no request is left.
+    """
+    stop = module.Server.shutdown
+
+    async def shutdown(self: Any, *args: Any, **kwargs: Any) -> None:
+        await stop(self, *args, **kwargs)
+        handle = _handle
+        if handle is not None and handle._otlp is not None:
+            from anyio.to_thread import run_sync
+
+            with _guard.guard("flush at exit"):
+                flushing: Awaitable[bool] = run_sync(handle.force_flush, otlp.EXIT_SECONDS)
+                await flushing
+
+    module.Server.shutdown = shutdown
+
+
+def _quietly(end: Callable[[], None]) -> None:
+    with _guard.guard("shutdown"):
+        end()
+
+
+# -- small things --
+
+
+def _born_at_zero(counter: recording.Counter) -> None:
+    """Make every series of a counter by ``reason``: one born at its first failure hides it from increase()."""
+    reason = next(label for label in counter.definition.labels if label.name == "reason")
+    for member in reason.members:
+        counter.add(0, {"reason": member})
+
+
+def _under_pytest() -> bool:
+    return "pytest" in sys.modules  # loaded here, not inherited from a parent's environment
+
+
+def _asked_for(settings: Settings) -> bool:
+    return settings.origins.get("export", "").startswith(("RELAY_OTEL", "configure"))
+
+
+def _upstream_timeout() -> float:
+    text = os.environ.get("OTEL_EXPORTER_OTLP_METRICS_TIMEOUT") or os.environ.get("OTEL_EXPORTER_OTLP_TIMEOUT")
+    try:
+        return float(text) if text else 10.0
+    except ValueError:
+        return 10.0
+
+
+def _start_line(handle: Handle) -> str:
+    settings = handle.settings
+    if settings.disabled:
+        return f"{VERSION}: off, because {settings.origins.get('disabled', 'it is disabled')} says so."
+    parts = []
+    if settings.export == "none":
+        parts.append(f"metrics off, because {settings.origins.get('export')} is none")
+    if handle._otlp is not None:
+        parts.append(f"OTLP to {settings.metrics_endpoint} every {settings.export_interval:g} s")
+    elif settings.otlp:
+        parts.append("no OTLP under pytest unless RELAY_OTEL_EXPORT asks for it")
+    if handle.endpoint is not None:
+        who = "everyone" if settings.metrics_public else "private peers"
+        token = " and the bearer token" if settings.metrics_token and not settings.metrics_public else ""
+        parts.append(f"{settings.metrics_path} for {who}{token}")
+    for name, exporter in (("traces", settings.traces_exporter), ("logs", settings.logs_exporter)):
+        parts.append(f"{name} {'off' if exporter in (None, 'none') else f'to {exporter}'}")
+    return f"{VERSION}: environment {settings.environment}; {'; '.join(parts)}."

@@ -1,0 +1,337 @@
+"""Families of points in; OTLP requests out, on a thread of our own.
+
+The points travel as the SDK's public data classes to the stock OTLP exporter, which owns protocol, headers, TLS and
+compression. Totals are cumulative, so an export that failed is not repeated: the next one says the same and more.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from opentelemetry.sdk.metrics.export import (
+    AggregationTemporality,
+    Gauge,
+    Histogram,
+    HistogramDataPoint,
+    Metric,
+    MetricExporter,
+    MetricExportResult,
+    MetricReader,
+    MetricsData,
+    NumberDataPoint,
+    ResourceMetrics,
+    ScopeMetrics,
+    Sum,
+)
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+
+from relay_otel import _guard
+from relay_otel.definitions import Definition
+from relay_otel.recording import Family, Point
+
+SCOPE = InstrumentationScope("relay_otel")
+EXIT_SECONDS = 1.5
+"""For the last export at exit: the promise is 2 s for all of it (design.md, budgets)."""
+
+
+def to_metric(family: Family, now: int) -> Metric:
+    """One family as the SDK's data classes. ``now`` is the time of the points in nanoseconds."""
+    definition = family.definition
+    data: Sum | Gauge | Histogram
+    if definition.kind == "histogram":
+        data = Histogram(
+            [_histogram_point(definition, point, now) for point in family.points],
+            AggregationTemporality.CUMULATIVE,
+        )
+    else:
+        points = [
+            NumberDataPoint(_attributes(definition, point), _start(point), now, point.cells[0])
+            for point in family.points
+        ]
+        if definition.kind == "gauge":
+            data = Gauge(points)
+        else:
+            data = Sum(points, AggregationTemporality.CUMULATIVE, is_monotonic=definition.kind == "counter")
+    return Metric(definition.name, definition.description, definition.unit, data)
+
+
+def to_metrics_data(
+    families: Iterable[Family], resource: Resource, stock: Sequence[ScopeMetrics] = (), now: int | None = None
+) -> MetricsData:
+    """All families under our scope, then the stock SDK's scopes, under one resource."""
+    at = now if now is not None else time.time_ns()
+    ours = ScopeMetrics(SCOPE, [to_metric(family, at) for family in families], "")
+    return MetricsData([ResourceMetrics(resource, [ours, *stock], "")])
+
+
+def _attributes(definition: Definition, point: Point) -> dict[str, str]:
+    # An empty label is no label: Prometheus drops it, and the collector would hold two series for one.
+    return {name: v for name, v in zip(definition.label_names, point.values, strict=True) if v}
+
+
+def _start(point: Point) -> int:
+    return int(point.started * 1e9)
+
+
+def _histogram_point(definition: Definition, point: Point, now: int) -> HistogramDataPoint:
+    buckets = [int(count) for count in point.cells[1:]]
+    nothing: Any = None  # min and max are not kept; None leaves them out on the wire, NaN would be sent
+    return HistogramDataPoint(
+        attributes=_attributes(definition, point),
+        start_time_unix_nano=_start(point),
+        time_unix_nano=now,
+        count=sum(buckets),
+        sum=point.cells[0],
+        bucket_counts=buckets,
+        explicit_bounds=definition.bounds,
+        min=nothing,
+        max=nothing,
+    )
+
+
+class StockReader(MetricReader):
+    """What the stock SDK's instruments hold, for whoever asks: ``scopes()``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._latest: MetricsData | None = None
+
+    def _receive_metrics(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any) -> None:
+        self._latest = metrics_data
+
+    def scopes(self) -> list[ScopeMetrics]:
+        """The scopes with their metrics, collected now."""
+        self._latest = None
+        self.collect()
+        latest: MetricsData | None = getattr(self, "_latest", None)  # collect() has set it behind mypy's back
+        return [scope for resource in latest.resource_metrics for scope in resource.scope_metrics] if latest else []
+
+    def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
+        """Nothing is held back."""
+
+
+class OtlpExport:
+    """Send ``data()`` every ``interval`` seconds until ``shutdown``.
+
+    Thread contract: ``flush`` and ``shutdown`` may be called from any thread but the export thread; a forked child
+    goes on with a thread and an exporter of its own.
+
+    Args:
+        data: what to send now; called on the export thread.
+        make_exporter: the stock exporter, made here and again in a forked child.
+        interval: seconds between exports.
+        endpoint: for the sentence that names a collector that cannot be reached.
+        arrived: called after each export that arrived.
+        lost: called with the reason (``unreachable``, ``timeout``, ``rejected``, ``error``) of each that did not.
+    """
+
+    def __init__(
+        self,
+        data: Callable[[], MetricsData],
+        make_exporter: Callable[[], MetricExporter],
+        *,
+        interval: float,
+        endpoint: str,
+        arrived: Callable[[], None] = lambda: None,
+        lost: Callable[[str], None] = lambda reason: None,
+    ) -> None:
+        self._data = data
+        self._make_exporter = make_exporter
+        self._interval = interval
+        self._endpoint = endpoint
+        self._arrived = arrived
+        self._lost = lost
+        self._ended = False
+        self._start()
+        _living.append(self)
+
+    def _start(self) -> None:
+        self._exporter: MetricExporter | None = self._make_exporter()
+        self._wake = threading.Event()
+        self._asked = 0
+        """How often a flush was asked for."""
+        self._done = threading.Condition()
+        self._answered = 0
+        """The newest ask whose export is over."""
+        self._succeeded = False
+        self._busy = False
+        self._stop = False
+        self._words = _UpstreamWords()
+        self._thread = threading.Thread(target=self._run, name="relay-otel export", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        self._words.listen()
+        due = time.monotonic() + self._interval
+        while True:
+            self._wake.wait(max(0.0, due - time.monotonic()))
+            with self._done:
+                self._wake.clear()
+                asked, stop = self._asked, self._stop
+                self._busy = True
+            due = time.monotonic() + self._interval
+            succeeded = self._export()
+            with self._done:
+                self._busy = False
+                self._answered, self._succeeded = asked, succeeded
+                self._done.notify_all()
+            if stop:
+                return
+
+    def _export(self) -> bool:
+        try:
+            self._words.forget()
+            exporter = self._exporter
+            if exporter is None:
+                exporter = self._exporter = self._make_exporter()
+            result = exporter.export(self._data())
+        except Exception as error:
+            self._lost("error")
+            _guard.failed("OTLP export", error)
+            return False
+        if result is not MetricExportResult.SUCCESS and self._exporter is not exporter:
+            return False  # ended by a flush, which exports again at once
+        key = f"collector:{self._endpoint}"
+        if result is MetricExportResult.SUCCESS:
+            self._arrived()
+            if _guard.forget(key):
+                _guard.say(f"the collector at {self._endpoint} answers again; totals are complete.")
+            return True
+        reason = self._words.reason()
+        self._lost(reason)
+        _guard.say_once(
+            key,
+            f"the collector at {self._endpoint} is not taking metrics ({self._words.last or reason}); "
+            "start it or set OTEL_EXPORTER_OTLP_ENDPOINT. Counting goes on, nothing is lost while the app lives.",
+        )
+        return False
+
+    def flush(self, timeout: float) -> bool:
+        """Export now; True when the collector took it within ``timeout`` seconds."""
+        if self._ended:
+            return False
+        with self._done:
+            self._asked += 1
+            asked = self._asked
+            if self._busy:
+                # It may be waiting to try again, longer than we have; a new exporter tries now.
+                self._end_exporter()
+            self._wake.set()
+            answered = self._done.wait_for(lambda: self._answered >= asked, timeout)
+            return answered and self._succeeded
+
+    def shutdown(self, timeout: float = EXIT_SECONDS) -> bool:
+        """Export a last time and end the thread, within ``timeout`` seconds; True when the collector took it."""
+        if self._ended:
+            return False
+        with self._done:
+            self._stop = True
+        arrived = self.flush(timeout)
+        self._ended = True
+        _living.remove(self)
+        if arrived:
+            self._thread.join(timeout)
+        self._end_exporter()
+        return arrived
+
+    def _end_exporter(self) -> None:
+        exporter, self._exporter = self._exporter, None
+        if exporter is not None:
+            with _guard.guard("OTLP shutdown"), self._words.silence():
+                exporter.shutdown()
+
+    def _renew(self) -> None:
+        """In a forked child: thread, locks and connection of its own."""
+        with _guard.guard("OTLP export after fork"):
+            self._start()
+
+
+class _UpstreamWords(logging.Filter):
+    """Take what the stock exporter logs on our thread: we say it once, in one sentence, instead of each time."""
+
+    LOGGERS = (
+        "opentelemetry.exporter.otlp.proto.http.metric_exporter",
+        "opentelemetry.exporter.otlp.proto.http",
+        "opentelemetry.exporter.otlp.common.http",
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = ""
+        self._status = ""
+        self._threads: set[int] = set()
+
+    def listen(self) -> None:
+        """From now on keep the calling thread's records from their handlers."""
+        self._threads.add(threading.get_ident())
+        for name in self.LOGGERS:
+            logging.getLogger(name).addFilter(self)
+
+    def silence(self) -> _Silence:
+        """Keep the calling thread's records from their handlers within ``with``."""
+        return _Silence(self._threads)
+
+    def forget(self) -> None:
+        self.last = self._status = ""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.thread not in self._threads:
+            return True
+        text = record.getMessage()
+        if "code: " in text:
+            self._status = text.split("code: ")[1].partition(",")[0]
+        if "Transient error" in text or "reason: " in text:
+            self.last = _short(text)
+        return False
+
+    def reason(self) -> str:
+        """Why the last export failed, in the words of ``relay_otel_export_failures_total{reason}``."""
+        if self._status.isdigit():
+            return "rejected"
+        if "timed out" in self.last or "Timeout" in self.last:
+            return "timeout"
+        return "unreachable"
+
+
+class _Silence:
+    def __init__(self, threads: set[int]) -> None:
+        self._threads = threads
+
+    def __enter__(self) -> None:
+        self._threads.add(threading.get_ident())
+
+    def __exit__(self, *_: object) -> None:
+        self._threads.discard(threading.get_ident())
+
+
+def _short(text: str) -> str:
+    """The telling part of the exporter's message, which may wrap a chain of exceptions."""
+    for sign, words in (
+        ("Connection refused", "connection refused"),
+        ("Name or service not known", "unknown host"),
+        ("Temporary failure in name resolution", "unknown host"),
+        ("timed out", "timed out"),
+        ("No route to host", "no route to host"),
+    ):
+        if sign in text:
+            return words
+    text = text.removeprefix("Failed to export metrics batch ").removeprefix("Transient error ")
+    return text.partition(" encountered while")[0][:120]
+
+
+_living: list[OtlpExport] = []
+
+
+def _after_fork_in_child() -> None:
+    for export in _living:
+        export._renew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

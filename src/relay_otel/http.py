@@ -1,0 +1,526 @@
+"""ASGI messages in; request counts, durations, requests in flight and the two SLIs out.
+
+One layer stands round every Starlette and FastAPI application, outside its middleware, whenever the application was
+made: ``install`` replaces ``Starlette.__call__``, and the ``handle`` methods through which a router hands a request
+to the route it chose. There the template is known before the handler runs, through mounts, nested routers and
+middleware that copies the scope. What is left in the scope is the ``Exchange``; it holds neither scope nor ``send``,
+so it makes no reference cycle (one would cost 2.7 us a request, recording-core.md §2).
+
+What is counted is in docs/metrics.md, what is good and bad in docs/slo.md.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from bisect import bisect_left
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+import wrapt
+
+from relay_otel import _guard, instruments
+from relay_otel.recording import Recorder
+
+Scope = Any
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+KEY = "relay_otel"
+"""Where a scope keeps its Exchange; None where the request is counted nowhere."""
+
+UNMATCHED = "unmatched"
+CLIENT_CLOSED = 499
+"""The client went away, or the task was cancelled, before a status was sent (nginx's number for it)."""
+
+TEMPLATES_KEPT = 5_000
+"""Rows of one method's table. Beyond it (routes made per request?) a row is made anew each time; limits still hold."""
+
+
+class Row:
+    """The cells of one (method, endpoint, status): all that ending a request adds to."""
+
+    __slots__ = ("availability", "duration", "judged", "requests")
+
+    def __init__(self, requests: int, duration: int, availability: int | None, *, judged: bool) -> None:
+        self.requests = requests
+        self.duration = duration
+        self.availability = availability
+        """Cell of the availability SLI, None for what is in no SLO."""
+        self.judged = judged
+        """Whether the latency SLI judges it: it is in the SLO, and it did not fail."""
+
+
+class Endpoint:
+    """The cells of one (method, endpoint), and its rows by status."""
+
+    __slots__ = ("active", "in_slo", "method", "rows", "template")
+
+    def __init__(self, method: str, template: str, active: int, *, in_slo: bool) -> None:
+        self.method = method
+        self.template = template
+        self.active = active
+        self.in_slo = in_slo
+        self.rows: dict[int, Row] = {}
+
+
+class Method:
+    """The endpoints of one method by template."""
+
+    __slots__ = ("endpoints", "name", "unmatched")
+
+    def __init__(self, name: str, unmatched: Endpoint) -> None:
+        self.name = name
+        self.unmatched = unmatched
+        self.endpoints: dict[str, Endpoint] = {UNMATCHED: unmatched}
+
+
+class Exchange:
+    """One request and its answer. Changes while it lasts; belongs to one request only."""
+
+    __slots__ = ("broken", "done", "endpoint", "headers", "left", "method", "mounts", "routed", "started", "status",
+                 "streamed")  # fmt: skip
+
+    def __init__(self, method: Method) -> None:
+        self.method = method
+        self.endpoint = method.unmatched
+        self.mounts = ""
+        """Templates of the mounts passed so far."""
+        self.routed = False
+        """A route took it. False where a mount was all that matched."""
+        self.status = 0
+        self.headers: Any = None
+        self.streamed = False
+        self.left = False
+        """The client is known to have gone."""
+        self.broken = False
+        """The body broke off, and not by the client's fault."""
+        self.done = False
+        self.started = perf_counter()
+
+
+@dataclass(frozen=True, slots=True)
+class HttpOptions:
+    """What a user may set about HTTP metrics."""
+
+    metrics_path: str = "/metrics"
+    """Path answered by relay-otel unless the app has a route of that template. Empty: none."""
+    health_paths: frozenset[str] = frozenset()
+    """Templates that are requests but in no SLO."""
+    excluded: tuple[str, ...] = ()
+    """Regular expressions searched in the path; what matches is counted nowhere."""
+    latency_threshold: float = 0.5
+    """Seconds; a request that ends within is good."""
+    native_metrics: bool = False
+    """Leave FastAPI's own HTTP metrics on."""
+
+
+@dataclass
+class HttpMetrics:
+    """Times and counts every HTTP request of every Starlette application in the process.
+
+    One instance serves all requests at once. Its tables only grow, up to the limits of the contract.
+
+    Args:
+        recorder: where the contract's HTTP instruments live.
+        options: see HttpOptions.
+        metrics_app: the ASGI application that answers ``metrics_path``.
+        adopt: called once with each application, before its first request.
+    """
+
+    recorder: Recorder
+    options: HttpOptions = field(default_factory=HttpOptions)
+    metrics_app: App | None = None
+    adopt: Callable[[Any], None] = lambda app: None
+
+    def __post_init__(self) -> None:
+        self._requests = self.recorder.instrument(instruments.HTTP_REQUESTS_TOTAL)
+        self._durations = self.recorder.instrument(instruments.HTTP_REQUEST_DURATION_SECONDS)
+        self._in_flight = self.recorder.instrument(instruments.HTTP_REQUESTS_IN_FLIGHT)
+        sli = self.recorder.instrument(instruments.SLI_REQUESTS_TOTAL)
+        # Made now, at zero: a counter that is born at its first failure hides that failure from increase().
+        self._sli = {
+            (slo, outcome): sli.place({"slo": slo, "outcome": outcome})
+            for slo in ("availability", "latency")
+            for outcome in ("good", "bad")
+        }
+        patterns = [pattern for pattern in self.options.excluded if pattern]
+        self._excluded = re.compile("|".join(f"(?:{pattern})" for pattern in patterns)) if patterns else None
+        names = next(label for label in instruments.HTTP_REQUESTS_TOTAL.labels if label.name == "method").members
+        # Rows are made at a method's first request: an app that never sees TRACE shows no series of it.
+        self._methods: dict[str, Method] = {}
+        self._known_methods = frozenset(names)
+        self.select = self.recorder.synchronized(self.select)  # type: ignore[method-assign]
+        self.finish = self.recorder.synchronized(self.finish)  # type: ignore[method-assign]
+        self.begin = self.recorder.synchronized(self.begin)  # type: ignore[method-assign]
+
+    # -- one request --
+
+    async def serve(
+        self, app: Any, call: Callable[..., Awaitable[None]], scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Let ``call`` (the original ``__call__`` of ``app``) answer, and record how it went."""
+        try:
+            exchange = None
+            path = scope["path"]
+            if path.endswith(self.options.metrics_path) and self._answers_metrics(app, scope):
+                await self.metrics_app(scope, receive, send)  # type: ignore[misc]
+                return
+            if self._excluded is None or self._excluded.search(path) is None:
+                exchange = self.begin(scope["method"])
+        except Exception as error:
+            _guard.failed("http.begin", error)
+        scope[KEY] = exchange
+        if exchange is None:
+            await call(app, scope, receive, send)
+            return
+
+        def watched_send(message: Any) -> Awaitable[None]:
+            # A plain function: the messages it only looks at cost no second coroutine.
+            kind = message["type"]
+            if kind == "http.response.body":
+                if message.get("more_body"):
+                    exchange.streamed = True
+                elif not exchange.done:
+                    # The server may be killed after this byte is out, so count before handing it over.
+                    self.finish(exchange, exchange.status)
+            elif kind == "http.response.start":
+                exchange.status = status = CLIENT_CLOSED if exchange.left else message["status"]
+                if status == 307 and not exchange.routed:
+                    self._follow_slash(app, scope, exchange)
+                exchange.headers = message.get("headers")
+            elif kind in _LAST_KINDS and not exchange.done:
+                self.finish(exchange, exchange.status)
+            return send(message)
+
+        async def watched_receive() -> Any:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                exchange.left = True
+            return message
+
+        try:
+            await call(app, scope, watched_receive, watched_send)
+        except BaseException as error:
+            if not exchange.done:
+                self._finish_failed(exchange, error)
+            raise
+        if not exchange.done:
+            self._finish_failed(exchange, None)
+
+    def begin(self, method_name: str) -> Exchange:
+        """A request has come; it is in flight, not routed yet."""
+        try:
+            method = self._methods[method_name]
+        except KeyError:
+            method = self._method(method_name)
+        exchange = Exchange(method)
+        self.recorder.cells.buffer[0][method.unmatched.active] += 1.0
+        return exchange
+
+    def select(self, exchange: Exchange, template: str, *, route: bool) -> None:
+        """A router chose: ``template`` is below the mounts passed so far. ``route``: it is not a mount."""
+        try:
+            template = exchange.mounts + template
+            try:
+                endpoint = exchange.method.endpoints[template]
+            except KeyError:
+                endpoint = self._endpoint(exchange.method, template)
+            exchange.routed = route
+            if not exchange.done:
+                cells = self.recorder.cells.buffer[0]
+                cells[exchange.endpoint.active] -= 1.0
+                cells[endpoint.active] += 1.0
+                exchange.endpoint = endpoint
+        except Exception as error:
+            _guard.failed("http.select", error)
+
+    def finish(self, exchange: Exchange, status: int) -> None:
+        """The last body byte is about to go, or none will."""
+        exchange.done = True
+        try:
+            seconds = perf_counter() - exchange.started
+            cells = self.recorder.cells.buffer[0]
+            endpoint = exchange.endpoint
+            cells[endpoint.active] -= 1.0
+            if not exchange.routed and status == 404:
+                endpoint = exchange.method.unmatched  # below a mount: a missing file, or no route of a sub-app
+            try:
+                row = endpoint.rows[status]
+            except KeyError:
+                row = self._row(endpoint, status)
+            duration = row.duration
+            bucket = duration + 1 + bisect_left(self._durations.definition.bounds, seconds)
+            cells[row.requests] += 1.0
+            cells[duration] += seconds
+            cells[bucket] += 1.0
+            if row.availability is not None:
+                if exchange.broken:
+                    cells[self._sli["availability", "bad"]] += 1.0
+                    return
+                cells[row.availability] += 1.0
+                if row.judged and not (exchange.streamed and _is_stream(exchange.headers)):
+                    good = seconds <= self.options.latency_threshold
+                    cells[self._sli["latency", "good" if good else "bad"]] += 1.0
+        except Exception as error:
+            _guard.failed("http.finish", error)
+
+    def _finish_failed(self, exchange: Exchange, error: BaseException | None) -> None:
+        """The application ended without a last body byte, with ``error`` or by returning."""
+        cancelled = error is not None and not isinstance(error, Exception)
+        gone = exchange.left or cancelled or type(error).__name__ == "ClientDisconnect"
+        status = exchange.status
+        if status == 0:
+            status = CLIENT_CLOSED if gone else 500
+        exchange.broken = not gone
+        self.finish(exchange, status)
+
+    def _follow_slash(self, app: Any, scope: Scope, exchange: Exchange) -> None:
+        """A router's redirect, when only a slash is missing or too much, counts where it leads to."""
+        with _guard.guard("http.redirect"):
+            path = scope["path"]
+            target = {
+                **scope,
+                "path": path.rstrip("/") if path.endswith("/") else path + "/",
+                "root_path": scope.get("app_root_path", scope.get("root_path", "")),  # a mount has changed it
+                "fastapi": {},
+            }
+            template = _redirect_target(app.routes, target)
+            if template is not None:
+                exchange.mounts = ""
+                self.select(exchange, template, route=True)
+
+    # -- tables --
+
+    def _method(self, name: str) -> Method:
+        label = name if name in self._known_methods else "_OTHER"
+        with self.recorder.lock:
+            method = self._methods.get(label)
+            if method is None:
+                method = Method(label, self._new_endpoint(label, UNMATCHED))
+                self._methods[label] = method
+        return method  # unknown names are not kept: a client may send any number of them
+
+    def _endpoint(self, method: Method, template: str) -> Endpoint:
+        with self.recorder.lock:
+            endpoint = method.endpoints.get(template)
+            if endpoint is None:
+                endpoint = self._new_endpoint(method.name, template)
+                if len(method.endpoints) < TEMPLATES_KEPT:
+                    method.endpoints[template] = endpoint
+        return endpoint
+
+    def _new_endpoint(self, method: str, template: str) -> Endpoint:
+        labels = {"method": method, "endpoint": template}
+        return Endpoint(
+            method,
+            template,
+            self._in_flight.place(labels),
+            in_slo=template not in self.options.health_paths,
+        )
+
+    def _row(self, endpoint: Endpoint, status: int) -> Row:
+        with self.recorder.lock:
+            labels = {"method": endpoint.method, "endpoint": endpoint.template, "status_code": str(status)}
+            failed = status >= 500
+            availability = None
+            if endpoint.in_slo and status != CLIENT_CLOSED:
+                availability = self._sli["availability", "bad" if failed else "good"]
+            requests = self._requests.place(labels)
+            del labels["status_code"]
+            row = Row(requests, self._durations.place(labels), availability, judged=not failed)
+            endpoint.rows[status] = row
+        return row
+
+    # -- /metrics --
+
+    def _answers_metrics(self, app: Any, scope: Scope) -> bool:
+        """Whether this request is for our ``/metrics``: the app has no route of that template of its own."""
+        path = _route_path(scope)
+        if self.metrics_app is None or path != self.options.metrics_path or scope["method"] not in ("GET", "HEAD"):
+            return False
+        return all(template != path for _, template in templates(app.routes))
+
+
+_LAST_KINDS = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
+
+
+def _is_stream(headers: Any) -> bool:
+    """A body in several parts is a stream when its length was not known, or it is a stream of events."""
+    length = False
+    for name, value in headers or ():
+        lower = name.lower()
+        if lower == b"content-type" and value.startswith(b"text/event-stream"):
+            return True
+        length = length or lower == b"content-length"
+    return not length
+
+
+def _route_path(scope: Scope) -> str:
+    """The path below the proxy's ``root_path``, as Starlette's routers see it."""
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "")
+    if root and path.startswith(root) and path[len(root) : len(root) + 1] in ("", "/"):
+        return path[len(root) :]
+    return path
+
+
+def templates(routes: Iterable[Any]) -> Iterator[tuple[Any, str]]:
+    """Each route and its template, routers that are included in one another composed; mounts are not entered."""
+    for route in routes:
+        contexts = getattr(route, "effective_route_contexts", None)  # FastAPI >= 0.137 keeps included routers whole
+        for each in contexts() if contexts is not None else (route,):
+            own = getattr(each, "starlette_route", None) or each
+            template = getattr(own, "path_format", None)
+            if template:
+                yield each, template.removesuffix("/{path}") if _is_mount(own) else template
+
+
+def _is_mount(route: Any) -> bool:
+    from starlette.routing import Mount  # this module is used without starlette only to be installed
+
+    return isinstance(route, Mount)
+
+
+def _redirect_target(routes: Iterable[Any], scope: Scope) -> str | None:
+    """Template of the route that ``scope`` would reach, looked for below mounts too."""
+    for route, template in templates(routes):
+        match, child = route.matches(dict(scope))
+        if match.value == 0:  # Match.NONE
+            continue
+        inner = getattr(route, "starlette_route", None) or route
+        if not _is_mount(inner):
+            return template
+        below = _redirect_target(inner.routes or (), {**scope, **child})
+        return template + below if below is not None else None
+    return None
+
+
+# -- installing --
+
+_active: HttpMetrics | None = None
+_hooked = False
+
+
+def install(metrics: HttpMetrics) -> None:
+    """Record the requests of every Starlette application of the process, made before or after this call.
+
+    Nothing of starlette or fastapi is imported: what is not loaded yet is prepared when it is.
+    """
+    global _active, _hooked
+    _active = metrics
+    if not _hooked:
+        _hooked = True
+        wrapt.register_post_import_hook(_prepare_applications, "starlette.applications")
+        wrapt.register_post_import_hook(_prepare_routing, "starlette.routing")
+        wrapt.register_post_import_hook(_prepare_fastapi_routing, "fastapi.routing")
+        wrapt.register_post_import_hook(_prepare_fastapi, "fastapi.applications")
+
+
+def uninstall() -> None:
+    """Record no more requests. What stands round the applications lets them pass."""
+    global _active
+    _active = None
+
+
+def _prepare_applications(module: Any) -> None:
+    call = module.Starlette.__call__
+
+    async def __call__(self: Any, scope: Scope, receive: Receive, send: Send) -> None:
+        metrics = _active
+        if metrics is None:
+            await call(self, scope, receive, send)
+            return
+        if "_relay_otel_adopted" not in self.__dict__:
+            self._relay_otel_adopted = True
+            with _guard.guard("http.adopt"):
+                metrics.adopt(self)
+        if scope["type"] != "http" or KEY in scope:
+            await call(self, scope, receive, send)
+            return
+        await metrics.serve(self, call, scope, receive, send)
+
+    module.Starlette.__call__ = __call__
+
+
+Tell = Callable[[HttpMetrics, Exchange, Any, Scope], None]
+"""(metrics, exchange, route, scope): tell the exchange what its router chose."""
+
+
+def _watch_handle(cls: Any, tell: Tell) -> None:
+    """Tell the exchange of a request which route took it, before ``cls.handle`` runs."""
+    handle = cls.handle
+
+    def watched(self: Any, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        # A plain function that hands on the coroutine: no frame of its own while the handler runs.
+        exchange = scope.get(KEY)
+        if exchange is not None and _active is not None:
+            try:
+                tell(_active, exchange, self, scope)
+            except Exception as error:
+                _guard.failed("http.route", error)
+        return handle(self, scope, receive, send)  # type: ignore[no-any-return]
+
+    cls.handle = watched
+
+
+def _prepare_routing(module: Any) -> None:
+    _watch_handle(module.Route, _took_route)
+    _watch_handle(module.Mount, _took_mount)
+
+
+def _prepare_fastapi_routing(module: Any) -> None:
+    _watch_handle(module.APIRoute, _took_included_route)
+    frontends = getattr(module, "_FrontendRouteGroup", None)  # app.frontend(): FastAPI's own static sites
+    if frontends is not None:
+        _watch_handle(frontends, _took_frontend)
+
+
+def _took_route(metrics: HttpMetrics, exchange: Exchange, route: Any, scope: Scope) -> None:
+    metrics.select(exchange, route.path_format, route=True)
+
+
+def _took_included_route(metrics: HttpMetrics, exchange: Exchange, route: Any, scope: Scope) -> None:
+    # One route object serves every inclusion of its router; the prefixes are in the inclusion's context.
+    context = scope.get("fastapi", _NOTHING).get("effective_route_context")
+    if context is not None and context.original_route is route:
+        metrics.select(exchange, context.path_format, route=True)
+    # Without a context APIRoute.handle goes on to Route.handle, which tells.
+
+
+def _took_mount(metrics: HttpMetrics, exchange: Exchange, mount: Any, scope: Scope) -> None:
+    # A mounted router chooses on; any other mounted application (StaticFiles, WSGI) is the end of the way.
+    if getattr(getattr(mount, "_base_app", mount.app), "routes", None) is None:
+        metrics.select(exchange, mount.path_format, route=False)
+    exchange.mounts += mount.path_format.removesuffix("/{path}")
+
+
+def _took_frontend(metrics: HttpMetrics, exchange: Exchange, group: Any, scope: Scope) -> None:
+    # The rest is the file's path; what stands before it is the path the frontend was given.
+    path, rest = _route_path(scope), scope["fastapi"].get("frontend_path", "")
+    metrics.select(exchange, path[: len(path) - len(rest)].rstrip("/") + "/{path}", route=False)
+
+
+_NOTHING: dict[str, Any] = {}
+
+
+def _prepare_fastapi(module: Any) -> None:
+    init = module.FastAPI.__init__
+
+    @functools.wraps(init)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        init(self, *args, **kwargs)
+        with _guard.guard("http.native"):
+            silence_native(self)
+
+    module.FastAPI.__init__ = __init__
+
+
+def silence_native(app: Any) -> None:
+    """Switch FastAPI's native HTTP metrics off for one application (FastAPI >= 0.142), unless they are wanted."""
+    config = getattr(app, "_telemetry", None)
+    if _active is not None and not _active.options.native_metrics and isinstance(config, dict):
+        config["metrics"] = False

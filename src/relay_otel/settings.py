@@ -1,0 +1,368 @@
+"""Environment and arguments in; one frozen Settings and the sentences about what was wrong with them out.
+
+One table, ``SETTINGS``: a row per setting with its variables, its type, its default and its sentence. The docs
+(docs/settings.md), the errors and ``configure``'s arguments come from it. Precedence: argument, RELAY_OTEL_*, OTEL_*,
+default; an empty variable counts as unset. A value that cannot be read is said and replaced by the default.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+TRUE = frozenset({"1", "true", "yes", "on"})
+FALSE = frozenset({"0", "false", "no", "off"})
+EXPORTS = ("both", "otlp", "prometheus", "none")
+HEALTH_PATHS = ("/health", "/healthz", "/livez", "/readyz", "/ready", "/ping")
+EXPORT_INTERVAL_MS = 10_000
+"""At most 12 exports fit into the collector's 2 m expiry, so a few may fail before a series is forgotten."""
+
+
+class Unusable(ValueError):
+    """Why a value cannot be used, and what can; reads on from "NAME is 'value'; "."""
+
+
+def _text(value: str) -> str:
+    return value
+
+
+def _flag(value: str) -> bool:
+    if value.lower() in TRUE | FALSE:
+        return value.lower() in TRUE
+    raise Unusable("choose true or false.")
+
+
+def _export(value: str) -> str:
+    """RELAY_OTEL_EXPORT as it is; OTEL_METRICS_EXPORTER's list in the same words."""
+    if value in EXPORTS:
+        return value
+    raise Unusable("choose otlp, prometheus, both or none.")
+
+
+def _otel_exporter(value: str) -> str:
+    names = [name.strip() for name in value.split(",") if name.strip()]
+    unknown = [name for name in names if name not in ("otlp", "prometheus", "none")]
+    if unknown or ("none" in names and len(names) > 1):
+        raise Unusable("choose otlp, prometheus, both with a comma between them, or none.")
+    if names == ["none"]:
+        return "none"
+    # otlp alone leaves /metrics on, as without the variable; prometheus alone means nobody takes OTLP.
+    return "prometheus" if names == ["prometheus"] else "both"
+
+
+def _milliseconds(value: str) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        number = 0.0
+    if not 1 <= number <= 24 * 3600 * 1000:
+        raise Unusable("give milliseconds from 1 to 86400000, like 10000.")
+    return number / 1000
+
+
+def _protocol(value: str) -> str:
+    if value == "http/protobuf":
+        return value
+    raise Unusable("relay-otel sends http/protobuf; set it to that, with the port of OTLP over HTTP (4318).")
+
+
+def _url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise Unusable("give a URL with scheme and host, like http://localhost:4318.")
+    return value
+
+
+def _path(value: str) -> str:
+    if value.startswith("/") and " " not in value:
+        return value.rstrip("/") or "/"
+    raise Unusable("give a path that begins with '/', like /metrics.")
+
+
+def _paths(value: str) -> tuple[str, ...]:
+    return tuple(_path(part.strip()) for part in value.split(",") if part.strip())
+
+
+def _patterns(value: str) -> tuple[str, ...]:
+    patterns = tuple(part.strip() for part in value.split(",") if part.strip())
+    for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise Unusable(f"{pattern!r} is no regular expression ({error}); separate them by commas.") from None
+    return patterns
+
+
+def _file(value: str) -> str:
+    try:
+        text = Path(value).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Unusable(
+            f"it cannot be read ({getattr(error, 'strerror', None) or error}); name a readable file."
+        ) from None
+    if not text:
+        raise Unusable("the file is empty; put the token into it.")
+    return text
+
+
+Read = Callable[[str], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One row: the field of Settings, its variables in order of precedence with how each is read, and its sentence."""
+
+    name: str
+    variables: tuple[tuple[str, Read], ...]
+    default: Any
+    sentence: str
+    secret: bool = False
+    """Never shown in errors."""
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting(
+        "service_name",
+        (("RELAY_OTEL_SERVICE_NAME", _text), ("OTEL_SERVICE_NAME", _text)),
+        None,
+        "Name of the service: `service.name`, the `job` label in Prometheus.",
+    ),
+    Setting(
+        "environment",
+        (("RELAY_STAGE", _text),),
+        "unknown",
+        "The `environment` label of every series. Without it `deployment.environment.name` of "
+        "`OTEL_RESOURCE_ATTRIBUTES` counts.",
+    ),
+    Setting(
+        "export",
+        (("RELAY_OTEL_EXPORT", _export), ("OTEL_METRICS_EXPORTER", _otel_exporter)),
+        "both",
+        "Where measurements go: `otlp` (pushed to the collector), `prometheus` (answered at `/metrics`), `both`, "
+        "`none`. `OTEL_METRICS_EXPORTER=otlp` leaves `/metrics` on.",
+    ),
+    Setting(
+        "endpoint",
+        (
+            ("RELAY_OTEL_ENDPOINT", _url),
+            ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", _url),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", _url),
+        ),
+        "http://localhost:4318",
+        "The collector. `/v1/metrics` is added, but not to `OTEL_EXPORTER_OTLP_METRICS_ENDPOINT`.",
+    ),
+    Setting(
+        "protocol",
+        (
+            ("RELAY_OTEL_PROTOCOL", _protocol),
+            ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", _protocol),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", _protocol),
+        ),
+        "http/protobuf",
+        "How OTLP is spoken: `http/protobuf`.",
+    ),
+    Setting(
+        "export_interval",
+        (("RELAY_OTEL_EXPORT_INTERVAL", _milliseconds), ("OTEL_METRIC_EXPORT_INTERVAL", _milliseconds)),
+        EXPORT_INTERVAL_MS / 1000,
+        "Time between two OTLP exports: milliseconds in the variables, seconds in `configure()`.",
+    ),
+    Setting(
+        "metrics_path",
+        (("RELAY_OTEL_METRICS_PATH", _path),),
+        "/metrics",
+        "Path where the app answers Prometheus. A route of the app's own at that path stays the app's.",
+    ),
+    Setting(
+        "metrics_token",
+        (("RELAY_OTEL_METRICS_TOKEN", _text), ("RELAY_OTEL_METRICS_TOKEN_FILE", _file)),
+        None,
+        "Bearer token that opens `/metrics` to peers beyond loopback and private networks; "
+        "`RELAY_OTEL_METRICS_TOKEN_FILE` names a file that holds it.",
+        secret=True,
+    ),
+    Setting(
+        "metrics_public",
+        (("RELAY_OTEL_METRICS_PUBLIC", _flag),),
+        False,
+        "Answer `/metrics` to everyone.",
+    ),
+    Setting(
+        "health_paths",
+        (("RELAY_OTEL_HEALTH_PATHS", _paths),),
+        HEALTH_PATHS,
+        "Templates of health checks, separated by commas: requests, but in no SLO.",
+    ),
+    Setting(
+        "excluded_urls",
+        (
+            ("RELAY_OTEL_EXCLUDED_URLS", _patterns),
+            ("OTEL_PYTHON_FASTAPI_EXCLUDED_URLS", _patterns),
+            ("OTEL_PYTHON_EXCLUDED_URLS", _patterns),
+        ),
+        (),
+        "Regular expressions, separated by commas, searched in the path; what matches is counted nowhere.",
+    ),
+    Setting(
+        "http_semconv_metrics",
+        (("RELAY_OTEL_HTTP_SEMCONV_METRICS", _flag),),
+        False,
+        "Leave FastAPI's and contrib's own HTTP metrics (`http.server.*`) on beside ours.",
+    ),
+    Setting(
+        "strict",
+        (("RELAY_OTEL_STRICT", _flag),),
+        False,
+        "Raise relay-otel's own failures instead of saying and counting them. For tests.",
+    ),
+    Setting(
+        "disabled",
+        (("RELAY_OTEL_DISABLED", _flag), ("OTEL_SDK_DISABLED", _flag)),
+        False,
+        "Record and export nothing.",
+    ),
+    Setting(
+        "traces_exporter",
+        (("RELAY_OTEL_TRACES_EXPORTER", _text), ("OTEL_TRACES_EXPORTER", _text)),
+        None,
+        "Where spans go: `otlp`, `console`, or another installed `opentelemetry_traces_exporter`. Unset: nowhere.",
+    ),
+    Setting(
+        "logs_exporter",
+        (("RELAY_OTEL_LOGS_EXPORTER", _text), ("OTEL_LOGS_EXPORTER", _text)),
+        None,
+        "Where log records go: `otlp`, `console`, or another installed `opentelemetry_logs_exporter`. Unset: nowhere.",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What ``configure()`` goes by. Build it with ``read``; the fields are the rows of ``SETTINGS``."""
+
+    service_name: str | None = None
+    environment: str = "unknown"
+    export: str = "both"
+    endpoint: str = "http://localhost:4318"
+    protocol: str = "http/protobuf"
+    export_interval: float = EXPORT_INTERVAL_MS / 1000
+    """Seconds."""
+    metrics_path: str = "/metrics"
+    metrics_token: str | None = field(default=None, repr=False)
+    metrics_public: bool = False
+    health_paths: tuple[str, ...] = HEALTH_PATHS
+    excluded_urls: tuple[str, ...] = ()
+    http_semconv_metrics: bool = False
+    strict: bool = False
+    disabled: bool = False
+    traces_exporter: str | None = None
+    logs_exporter: str | None = None
+    origins: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """Setting -> the argument or variable its value came from. A setting at its default has no entry."""
+
+    @property
+    def otlp(self) -> bool:
+        return not self.disabled and self.export in ("both", "otlp")
+
+    @property
+    def prometheus(self) -> bool:
+        return not self.disabled and self.export in ("both", "prometheus")
+
+    @property
+    def metrics_endpoint(self) -> str:
+        """The whole URL metrics are posted to."""
+        if self.origins.get("endpoint") == "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT":
+            return self.endpoint
+        return f"{self.endpoint.rstrip('/')}/v1/metrics"
+
+
+def read(
+    environ: Mapping[str, str] = os.environ, arguments: Mapping[str, Any] | None = None
+) -> tuple[Settings, list[str]]:
+    """Settings, and one sentence for each value that could not be used (its default stands in)."""
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    problems: list[str] = []
+    given = {name: value for name, value in (arguments or {}).items() if value is not None}
+    for row in SETTINGS:
+        if row.name in given:
+            values[row.name], origins[row.name] = given[row.name], f"configure({row.name}=)"
+            problem = _argument_problem(row, values[row.name])
+            if problem is None:
+                continue
+            problems.append(problem)
+            del values[row.name], origins[row.name]
+        for variable, read_value in row.variables:
+            text = environ.get(variable, "").strip()
+            if not text:
+                continue
+            try:
+                values[row.name], origins[row.name] = read_value(text), variable
+                break
+            except Unusable as unusable:
+                shown = "set" if row.secret and variable.endswith("TOKEN") else repr(text)
+                problems.append(f"{variable} is {shown}; {unusable}")
+    if "environment" not in values:
+        stage = _resource_attribute(environ, "deployment.environment.name")
+        if stage:
+            values["environment"], origins["environment"] = stage, "OTEL_RESOURCE_ATTRIBUTES"
+    return Settings(**values, origins=origins), problems
+
+
+def _argument_problem(row: Setting, value: Any) -> str | None:
+    """Arguments are Python values: they are checked by writing them as the variable would be."""
+    read_value = row.variables[0][1]
+    default = row.default
+    if isinstance(default, bool):
+        return None if isinstance(value, bool) else f"configure({row.name}={value!r}): choose True or False."
+    if isinstance(default, float):
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0.001 <= value <= 86_400:
+            return None
+        return f"configure({row.name}={value!r}): give seconds from 0.001 to 86400, like 10."
+    texts = value if isinstance(default, tuple) and isinstance(value, list | tuple) else [value]
+    for text in texts:
+        if not isinstance(text, str):
+            return f"configure({row.name}={value!r}): give text."
+        try:
+            read_value(text)
+        except Unusable as unusable:
+            return f"configure({row.name}={'...' if row.secret else repr(value)}): {unusable}"
+    if isinstance(default, tuple) and not isinstance(value, list | tuple):
+        return f"configure({row.name}={value!r}): give a list of texts."
+    return None
+
+
+def _resource_attribute(environ: Mapping[str, str], name: str) -> str | None:
+    for pair in environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(","):
+        key, _, value = pair.partition("=")
+        if key.strip() == name:
+            return value.strip()
+    return None
+
+
+def table() -> str:
+    """docs/settings.md: one row per setting."""
+    lines = [
+        '<!-- Generated from src/relay_otel/settings.py by "make generate". Do not edit. -->',
+        "# Settings",
+        "",
+        "Precedence: argument of `configure()`, then the variables from left to right, then the default. An empty "
+        "variable counts as unset. A value that cannot be used is said in one line on stderr; the default stands in.",
+        "",
+        "| argument | variables | default | meaning |",
+        "| --- | --- | --- | --- |",
+    ]
+    for row in SETTINGS:
+        variables = ", ".join(f"`{variable}`" for variable, _ in row.variables)
+        default = ",".join(row.default) if isinstance(row.default, tuple) else row.default
+        shown = "" if default in (None, "") else f"`{str(default).lower() if isinstance(default, bool) else default}`"
+        lines.append(f"| `{row.name}` | {variables} | {shown} | {row.sentence} |")
+    return "\n".join(lines) + "\n"
+
+
+assert [row.name for row in SETTINGS] == [each.name for each in fields(Settings) if each.name != "origins"]
