@@ -35,6 +35,14 @@ FORWARDING_HEADERS = frozenset(
 """A request that carries one of these came through a proxy: its peer's address says nothing about who asks."""
 
 
+PRIVATE_NETWORKS = tuple(
+    ipaddress.ip_network(network)
+    for network in ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16",
+                    "::1/128", "fc00::/7", "fe80::/10")
+)  # fmt: skip
+"""Loopback, RFC 1918, link-local and IPv6 unique local: not all that Python's ``is_private`` takes for private."""
+
+
 class TextFormat:
     """Families to text. Keeps one line format per series it has seen; series are bounded, so is this."""
 
@@ -123,8 +131,8 @@ def _is_private(client: Sequence[Any] | None) -> bool:
         address = ipaddress.ip_address(str(client[0]).partition("%")[0])
     except ValueError:
         return True  # no IP address: the same
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_private
+    address = getattr(address, "ipv4_mapped", None) or address
+    return any(address in network for network in PRIVATE_NETWORKS if network.version == address.version)
 
 
 class MetricsEndpoint:
