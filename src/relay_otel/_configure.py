@@ -45,6 +45,8 @@ class Handle:
     _readers: list[MetricReader] = field(default_factory=list)
     _ends: list[Callable[[], None]] = field(default_factory=list)
     _ended: bool = False
+    _deadline: float | None = None
+    """Set when the server began to end: the 2 s of the promise are for all of it, not for each step."""
 
     def force_flush(self, timeout: float = 10.0) -> bool:
         """Export what was recorded now. True when the collector took it within ``timeout`` seconds, or when nothing
@@ -63,6 +65,8 @@ class Handle:
             self._ended = True
             if _handle is self:
                 _handle = None
+        if self._deadline is not None:
+            timeout = max(0.1, min(timeout, self._deadline - time.monotonic()))
         deadline = time.monotonic() + timeout * 0.95
         http.uninstall()
         others = [threading.Thread(target=_quietly, args=(end,), daemon=True) for end in self._ends]
@@ -298,6 +302,7 @@ def _flush_after_uvicorn(module: Any) -> None:
         if handle is not None and handle._otlp is not None:
             from anyio.to_thread import run_sync
 
+            handle._deadline = time.monotonic() + SHUTDOWN_SECONDS
             with _guard.guard("flush at exit"):
                 flushing: Awaitable[bool] = run_sync(handle.force_flush, otlp.EXIT_SECONDS)
                 await flushing
