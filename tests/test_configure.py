@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -185,6 +186,7 @@ BAD = [
     ("OTEL_METRIC_EXPORT_INTERVAL", "soon", "give milliseconds from 1 to 86400000, like 10000."),
     ("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4318", "give a URL with scheme and host"),
     ("RELAY_OTEL_METRICS_PATH", "metrics", "give a path that begins with '/'"),
+    ("RELAY_OTEL_METRICS_PORT", "http", "give a port from 1 to 65535"),
     ("RELAY_OTEL_METRICS_PUBLIC", "perhaps", "choose true or false."),
     ("RELAY_OTEL_METRICS_TOKEN_FILE", "/nowhere/token", "it cannot be read"),
     ("RELAY_OTEL_EXCLUDED_URLS", "a(b", "is no regular expression"),
@@ -227,6 +229,40 @@ def test_bad_arguments() -> None:
         "configure(metrics_token=7): give text.",
         "configure(metrics_public='yes'): choose True or False.",
         "configure(excluded_urls='x'): give a list of texts.",
+    ]
+
+
+def test_a_port_of_our_own() -> None:
+    """A program without HTTP answers /metrics on a port of its own, to the same peers."""
+    code = (
+        "import socket, urllib.error, urllib.request\n"
+        "with socket.socket() as s: s.bind(('127.0.0.1', 0)); port = s.getsockname()[1]\n"
+        "import relay_otel\n"
+        "def status(path, **headers):\n"
+        "    try: return urllib.request.urlopen("
+        "urllib.request.Request(f'http://127.0.0.1:{port}{path}', headers=headers)).status\n"
+        "    except urllib.error.HTTPError as error: return error.code\n"
+        "with relay_otel.configure(metrics_port=port):\n"
+        "    print(status('/metrics'), status('/'), status('/metrics', **{'X-Forwarded-For': '10.0.0.1'}))\n"
+        "try: status('/metrics')\nexcept urllib.error.URLError as error: print(error.reason.strerror)\n"
+    )
+    done = run(code)
+
+    assert done.stdout == "200 404 404\nConnection refused\n", done.stderr
+
+
+def test_a_port_that_is_taken() -> None:
+    """A port that somebody else has is one sentence; the app and its own /metrics go on."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        done = run(START + SERVE + "print(ask('/items/1')[0], ask('/metrics')[0])", RELAY_OTEL_METRICS_PORT=port)
+
+    assert done.stdout == "200 200\n"
+    assert said(done) == [
+        f"RELAY_OTEL_METRICS_PORT is {port}, which cannot be listened on at 127.0.0.1 (Address already in use); "
+        "choose a free port or leave it unset."
     ]
 
 

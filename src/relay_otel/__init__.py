@@ -36,6 +36,8 @@ def configure(
     metrics_path: str | None = None,
     metrics_token: str | None = None,
     metrics_public: bool | None = None,
+    metrics_port: int | None = None,
+    metrics_host: str | None = None,
     health_paths: Sequence[str] | None = None,
     excluded_urls: Sequence[str] | None = None,
     http_semconv_metrics: bool | None = None,
@@ -58,6 +60,8 @@ def configure(
         metrics_path: where ``/metrics`` is.
         metrics_token: bearer token that opens ``/metrics`` to peers that are not private.
         metrics_public: answer ``/metrics`` to everyone.
+        metrics_port: answer ``/metrics`` on a port of our own too, for programs that serve no HTTP.
+        metrics_host: address that port listens on.
         health_paths: templates of health checks; they are in no SLO.
         excluded_urls: regular expressions searched in the path; what matches is counted nowhere.
         http_semconv_metrics: leave FastAPI's own HTTP metrics on.

@@ -22,6 +22,7 @@ from opentelemetry.sdk.resources import Resource
 from relay_otel import _guard, http, instruments, recording, signals
 from relay_otel import settings as settings_module
 from relay_otel.export import exposition, otlp
+from relay_otel.export import port as metrics_port
 from relay_otel.meter import HTTP_SCOPES, ContractMeterProvider
 from relay_otel.settings import Settings
 
@@ -42,6 +43,7 @@ class Handle:
     endpoint: exposition.MetricsEndpoint | None = None
     """The answer to ``/metrics``; ``endpoint.text()`` is its text. None when Prometheus is not answered."""
     _otlp: otlp.OtlpExport | None = None
+    _port: metrics_port.MetricsPort | None = None
     _readers: list[MetricReader] = field(default_factory=list)
     _ends: list[Callable[[], None]] = field(default_factory=list)
     _ended: bool = False
@@ -141,7 +143,7 @@ def _start(handle: Handle) -> None:
     provider.flush = lambda timeout_millis: handle.force_flush(timeout_millis / 1000)
     recorder.instrument(instruments.RELAY_OTEL_BUILD_INFO).bind(version=VERSION).set(1)
     _born_at_zero(recorder.counter(instruments.RELAY_OTEL_DROPPED_TOTAL))
-    for part in (_start_prometheus, _start_otlp, _start_http, _start_others):
+    for part in (_start_prometheus, _start_port, _start_otlp, _start_http, _start_others):
         with _guard.guard(part.__name__.removeprefix("_start_")):  # one that fails costs only itself
             part(handle, resource)
     _hook_exit()
@@ -172,6 +174,24 @@ def _start_prometheus(handle: Handle, resource: _Resource) -> None:
         stock=stock,
         observe=lambda seconds: duration.set(seconds),
     )
+
+
+def _start_port(handle: Handle, resource: _Resource) -> None:
+    settings = handle.settings
+    if handle.endpoint is None or settings.metrics_port is None:
+        return
+    host, port = settings.metrics_host, settings.metrics_port
+    try:
+        server = metrics_port.MetricsPort(handle.endpoint, settings.metrics_path, host, port)
+    except OSError as error:
+        _guard.say_once(
+            f"port:{port}",
+            f"{settings.origins['metrics_port']} is {port}, which cannot be listened on at {host} "
+            f"({error.strerror}); choose a free port or leave it unset.",
+        )
+        return
+    handle._port = server
+    handle._ends.append(server.close)
 
 
 def _start_otlp(handle: Handle, resource: _Resource) -> None:
@@ -355,7 +375,8 @@ def _start_line(handle: Handle) -> str:
     if handle.endpoint is not None:
         who = "everyone" if settings.metrics_public else "private peers"
         token = " and the bearer token" if settings.metrics_token and not settings.metrics_public else ""
-        parts.append(f"{settings.metrics_path} for {who}{token}")
+        port = f" and on {settings.metrics_host}:{settings.metrics_port}" if handle._port is not None else ""
+        parts.append(f"{settings.metrics_path}{port} for {who}{token}")
     for name, exporter in (("traces", settings.traces_exporter), ("logs", settings.logs_exporter)):
         parts.append(f"{name} {'off' if exporter in (None, 'none') else f'to {exporter}'}")
     return f"{VERSION}: environment {settings.environment}; {'; '.join(parts)}."

@@ -78,6 +78,12 @@ def _url(value: str) -> str:
     return value
 
 
+def _port(value: str) -> int:
+    if value.isdecimal() and 1 <= int(value) <= 65_535:
+        return int(value)
+    raise Unusable("give a port from 1 to 65535, like 9464.")
+
+
 def _path(value: str) -> str:
     if value.startswith("/") and " " not in value:
         return value.rstrip("/") or "/"
@@ -123,6 +129,7 @@ class Setting:
     sentence: str
     secret: bool = False
     """Never shown in errors."""
+    whole_number: bool = False
 
 
 SETTINGS: tuple[Setting, ...] = (
@@ -193,6 +200,19 @@ SETTINGS: tuple[Setting, ...] = (
         "Answer `/metrics` to everyone.",
     ),
     Setting(
+        "metrics_port",
+        (("RELAY_OTEL_METRICS_PORT", _port),),
+        None,
+        "Answer `/metrics` on a port of our own too, for programs that serve no HTTP. Unset: none.",
+        whole_number=True,
+    ),
+    Setting(
+        "metrics_host",
+        (("RELAY_OTEL_METRICS_HOST", _text),),
+        "127.0.0.1",
+        "Address that port listens on; `0.0.0.0` for a Prometheus on another machine.",
+    ),
+    Setting(
         "health_paths",
         (("RELAY_OTEL_HEALTH_PATHS", _paths),),
         HEALTH_PATHS,
@@ -255,6 +275,8 @@ class Settings:
     metrics_path: str = "/metrics"
     metrics_token: str | None = field(default=None, repr=False)
     metrics_public: bool = False
+    metrics_port: int | None = None
+    metrics_host: str = "127.0.0.1"
     health_paths: tuple[str, ...] = HEALTH_PATHS
     excluded_urls: tuple[str, ...] = ()
     http_semconv_metrics: bool = False
@@ -324,6 +346,8 @@ def _argument_problem(row: Setting, value: Any) -> str | None:
         if isinstance(value, int | float) and not isinstance(value, bool) and 0.001 <= value <= 86_400:
             return None
         return f"configure({row.name}={value!r}): give seconds from 0.001 to 86400, like 10."
+    if row.whole_number and isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
     texts = value if isinstance(default, tuple) and isinstance(value, list | tuple) else [value]
     for text in texts:
         if not isinstance(text, str):

@@ -1,0 +1,54 @@
+"""``GET /metrics`` on a port of our own, for programs that serve no HTTP."""
+
+from __future__ import annotations
+
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from relay_otel.export.exposition import CONTENT_TYPE, MetricsEndpoint
+
+
+class MetricsPort:
+    """Serve ``endpoint`` at ``path`` on ``host:port`` from a daemon thread until ``close``.
+
+    Raises:
+        OSError: the port is taken, or may not be listened on.
+    """
+
+    def __init__(self, endpoint: MetricsEndpoint, path: str, host: str, port: int) -> None:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                scope = {
+                    "client": self.client_address,
+                    "headers": [(k.lower().encode(), v.encode()) for k, v in self.headers.items()],
+                }
+                if self.path.partition("?")[0] == path and endpoint.access.allows(scope):
+                    self._answer(200, CONTENT_TYPE, endpoint.text().encode())
+                else:
+                    self._answer(404, "text/plain; charset=utf-8", b"Not Found")
+
+            do_HEAD = do_GET
+
+            def _answer(self, status: int, content_type: str, body: bytes) -> None:
+                self.send_response(status)
+                self.send_header("Content-Type", content_type)
+                self.send_header("Content-Length", str(len(body)))
+                self.send_header("Cache-Control", "no-store")
+                self.end_headers()
+                if self.command == "GET":
+                    self.wfile.write(body)
+
+            def log_message(self, format: str, *args: Any) -> None:
+                """A scrape is not worth a line."""
+
+        self._server = ThreadingHTTPServer((host, port), Handler)
+        self._server.daemon_threads = True
+        self.port: int = self._server.server_address[1]
+        self._thread = threading.Thread(target=self._server.serve_forever, name="relay-otel metrics port", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._server.shutdown()
+        self._server.server_close()
