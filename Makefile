@@ -43,7 +43,6 @@ check: setup ## format, lint, types, import layers, generated files fresh
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/mypy
-	@$(VENV)/bin/mypy --explicit-package-bases tools examples bench
 	@$(VENV)/bin/lint-imports --no-cache
 	@$(PY) -m relay_otel.contract lint
 	@$(PY) -m relay_otel.contract generate --check

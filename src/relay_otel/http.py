@@ -324,8 +324,8 @@ class HttpMetrics:
 
     def _row(self, endpoint: Endpoint, status: int) -> Row:
         with self.recorder.lock:
-            labels = {"method": endpoint.method, "endpoint": endpoint.template, "status_code": str(status)}
-            failed = status >= 500
+            labels = {"method": endpoint.method, "endpoint": endpoint.template, "status_code": str(status or 500)}
+            failed = status >= 500 or status == 0  # a body without a status: the server answers 500
             availability = None
             if endpoint.in_slo and status != CLIENT_CLOSED:
                 availability = self._sli["availability", "bad" if failed else "good"]

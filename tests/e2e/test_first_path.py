@@ -73,6 +73,27 @@ def test_sigterm_flushes_with_and_without_lifespan(stack: Stack, lifespan: str) 
 
 
 @pytest.mark.parametrize("start", STARTS)
+def test_reload(stack: Stack, start: str) -> None:
+    """Under uvicorn --reload the counts are those of the app, and the last ones are sent when it ends."""
+    server = Server(
+        uvicorn("tests.e2e.shop:app", "--reload", "--reload-dir=tests/e2e", wrapper=start == "wrapper"),
+        environment={
+            "OTEL_SERVICE_NAME": JOB,
+            "OTEL_EXPORTER_OTLP_ENDPOINT": stack.collector.otlp_endpoint,
+            "OTEL_METRIC_EXPORT_INTERVAL": "3600000",
+            "SHOP_CONFIGURE": str(int(start == "configure")),
+        },
+    )
+    book = Book()
+    with server:
+        with client_of(server) as client:
+            book.visit(client, times=3)
+        server.stop()
+
+        assert stack.wait_pushed(book.rows) == book.rows
+
+
+@pytest.mark.parametrize("start", STARTS)
 def test_collector_killed_in_mid_traffic(stack: Stack, start: str) -> None:
     """A collector that is killed and comes back costs no request and no count, and is said in two lines."""
     server, book, stop = stack.serve(start), Book(), threading.Event()

@@ -132,6 +132,14 @@ def test_no_answer_at_all_is_500(collected: Collected) -> None:
     assert collected.sli() == {"availability bad": 1}
 
 
+def test_a_body_without_a_status_is_500(collected: Collected) -> None:
+    """An application that breaks the protocol has failed."""
+    get(raw([part()]), "/raw")
+
+    assert collected.requests() == {("GET", "/raw", "500"): 1}
+    assert collected.sli() == {"availability bad": 1}
+
+
 @pytest.mark.parametrize("error", [None, RuntimeError("broke")])
 def test_a_body_that_broke_off_is_bad(collected: Collected, error: Exception | None) -> None:
     """A body that began and never ended keeps its status and is bad: the client has half an answer."""

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
     Gauge,
@@ -190,7 +191,8 @@ class OtlpExport:
             exporter = self._exporter
             if exporter is None:
                 exporter = self._exporter = self._make_exporter()
-            result = exporter.export(self._data())
+            with suppress_instrumentation():  # our own requests are no business of the app's
+                result = exporter.export(self._data())
         except Exception as error:
             self._lost("error")
             _guard.failed("OTLP export", error)
