@@ -226,7 +226,7 @@ def test_bad_arguments() -> None:
     assert said(done) == [
         "configure(export='otpl'): choose otlp, prometheus, both or none.",
         "configure(export_interval=0): give seconds from 0.001 to 86400, like 10.",
-        "configure(metrics_token=7): give text.",
+        "configure(metrics_token=...): give text.",
         "configure(metrics_public='yes'): choose True or False.",
         "configure(excluded_urls='x'): give a list of texts.",
     ]

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from types import TracebackType
 
 _said: set[str] = set()
-_lock = threading.Lock()
+_lock = threading.RLock()  # a finalizer or signal handler may speak inside
 _strict: bool | None = None
 _count: Callable[[], None] | None = None
 
@@ -22,7 +22,7 @@ _count: Callable[[], None] | None = None
 def say(sentence: str) -> None:
     """Write one line to stderr. A closed stderr is no reason to fail."""
     try:
-        sys.stderr.write(f"relay-otel: {sentence}\n")
+        sys.stderr.write(f"relay-otel: {' '.join(sentence.split())}\n")
         sys.stderr.flush()
     except (OSError, ValueError, AttributeError):
         pass
@@ -96,7 +96,7 @@ class guard:
 
 def _after_fork_in_child() -> None:
     global _lock
-    _lock = threading.Lock()  # another thread of the parent may have held it at the fork
+    _lock = threading.RLock()  # another thread of the parent may have held it at the fork
 
 
 if hasattr(os, "register_at_fork"):

@@ -65,10 +65,10 @@ class Cells:
         first = self.used
         if first + width > self.capacity:
             return None
+        self.used = first + width  # before anything that may run a finalizer, which may allot too
         if definition.kind == "gauge":
             self.buffer[0][first] = float("nan")
         record = Record(definition, values, environment, time.time(), first, width)
-        self.used = first + width
         self.records.append(record)  # last: a reader that sees the record sees its cells
         return record
 

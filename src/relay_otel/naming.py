@@ -31,12 +31,13 @@ def complete(name: str, unit: str, *, counter: bool = False, gauge: bool = False
     words = [word for word in re.split(r"[^a-zA-Z0-9:]+", name) if word]
     if not words:
         raise ValueError(f"instrument name {name!r} has no letter or digit; name it like 'orders_total'")
-    main, _, per = unit.partition("/")
-    main_word = "" if "{" in main else _UNITS.get(main, main)
-    per_word = "" if "{" in per else _PER.get(per, per)
-    words += [word for word in _clean(main_word) if word not in words]
-    if per_word and per_word not in words:
-        words += ["per", *_clean(per_word)]
+    main, per = (part.strip() for part in unit.partition("/")[::2])
+    main_words = _clean(_UNITS.get(main, main))
+    per_words = _clean(_PER.get(per, per))
+    for suffix in (main_words, per_words and ["per", *per_words]):
+        own = [word for word in suffix if not (counter and word == "total")]
+        if not _holds(words, own):
+            words += own
     if counter:
         words = [word for word in words if word != "total"] + ["total"]
     if gauge and unit == "1":
@@ -57,5 +58,19 @@ def check_label(name: str) -> None:
         )
 
 
+def final_unit(unit: str) -> str:
+    """The unit to send with a completed name: in braces where a translator would write it into the name again."""
+    if re.fullmatch(r"%|[a-zA-Z0-9:]*|\{[^{}]*\}", unit):
+        return unit
+    return "{" + unit.strip().replace("{", "").replace("}", "") + "}"
+
+
+def _holds(words: list[str], run: list[str]) -> bool:
+    return any(words[at : at + len(run)] == run for at in range(len(words) - len(run) + 1))
+
+
 def _clean(word: str) -> list[str]:
-    return [part for part in re.split(r"[^a-zA-Z0-9]+", word) if part]
+    """A unit's words; none for an annotation in braces."""
+    if "{" in word or "}" in word:
+        return []
+    return [part for part in re.split(r"[^a-zA-Z0-9:]+", word) if part]

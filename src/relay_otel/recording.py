@@ -122,7 +122,8 @@ class Instrument:
         }
         # What `other` may still need when everything else is full: one series for each mix of closed sets.
         closed = prod(len(label.members) + 1 for label in self._own_labels if label.limit is None)
-        self._room = max(definition.series_limit - closed, 1)
+        # Twice: for the process's own environment and for `other`.
+        self._room = max(definition.series_limit - closed * (2 if self._has_environment else 1), 1)
         word = self.words[0]
         setattr(self, word, recorder.synchronized(self._recording_by_attributes()))
 
@@ -142,7 +143,10 @@ class Instrument:
             if labels or len(values) != len(names):
                 return self._refusing(self._label_mistake(values or labels))
             labels = dict(zip(names, values, strict=True))
-        return self._series({name: v if isinstance(v, str) else str(v) for name, v in labels.items()})
+        try:
+            return self._series({name: v if isinstance(v, str) else str(v) for name, v in labels.items()})
+        except Exception:  # a foreign type's own __str__ may raise anything
+            return self._series(labels)
 
     def inc(self, amount: float = 1) -> None:
         """Add to the series without labels, as prometheus_client does."""
@@ -164,60 +168,82 @@ class Instrument:
         Raises:
             Dropped: labels missing, unknown or not text, or no cell left.
         """
+        index, limited = self._locate(attributes)
+        if limited:
+            self.recorder.count_limited(self.definition.name)
+        return index
+
+    def _locate(self, attributes: Attributes) -> tuple[int, bool]:
+        """Index of the first cell, and whether a limit changed the labels."""
         values, environment = self._values(attributes)
         with self.recorder.lock:
             if environment is not None:
                 return self._place_elsewhere(values, environment)
             return self._place(values)
 
+    def _counting_limited(self, call: Callable[..., None]) -> Callable[..., None]:
+        def counted(*args: Any) -> None:
+            self.recorder.count_limited(self.definition.name)
+            call(*args)
+
+        return counted
+
     def _values(self, attributes: Attributes) -> tuple[tuple[str, ...], str | None]:
         if not isinstance(attributes, Mapping):
             raise self._label_mistake(attributes)
-        environment = attributes.get(ENVIRONMENT) if self._has_environment else None
+        named = self._has_environment and ENVIRONMENT in attributes
         try:
             values = tuple([attributes[name] for name in self._names])
         except KeyError:
             raise self._label_mistake(attributes) from None
-        if len(attributes) != len(values) + (environment is not None):
+        if len(attributes) != len(values) + named:
             raise self._label_mistake(attributes)
         for name, value in attributes.items():
             if not isinstance(value, str):
                 raise Dropped(
                     "not_text",
-                    f"{self.definition.name}: label {name!r} is {value!r}, not text; pass str({name}).",
+                    f"{self.definition.name}: label {_show(name)} is {_show(value)}, not text; pass str({name:.40}).",
                 )
         # str.__str__ gives the text itself where str() of a mixed-in Enum would give its Python name.
-        return tuple([str.__str__(value) for value in values]), environment and str.__str__(environment)
+        return tuple(map(_sendable, values)), _sendable(attributes[ENVIRONMENT]) if named else None
 
-    def _place(self, values: tuple[str, ...]) -> int:
+    def _place(self, values: tuple[str, ...]) -> tuple[int, bool]:
         key = values if len(values) != 1 else values[0]
         index = self._index.get(key)
         if index is None:
             limited = self._limit(values)
             if limited != values:
-                self.recorder.count_limited(self.definition.name)
                 key = limited if len(limited) != 1 else limited[0]
                 index = self._index.get(key)
             if index is None:
                 index = self._index[key] = self._allot(limited, None)
-        return index
+            return index, limited != values
+        return index, False
 
-    def _place_elsewhere(self, values: tuple[str, ...], environment: str) -> int:
+    def _place_elsewhere(self, values: tuple[str, ...], environment: str) -> tuple[int, bool]:
         if environment == self.recorder.environment:
             return self._place(values)
-        environments = {key[0] for key in self._elsewhere}
+        given = (environment, *values)
+        index = self._elsewhere.get(given)
+        if index is not None:
+            return index, False
+        environments = {key[0] for key in list(self._elsewhere)}
         if environment not in environments and len(environments) >= ENVIRONMENT_LIMIT:
-            self.recorder.count_limited(self.definition.name)
             environment = OTHER
         key = (environment, *self._limit(values))
+        if key not in self._elsewhere and self._full():
+            key = (OTHER, *key[1:])
         index = self._elsewhere.get(key)
         if index is None:
-            index = self._elsewhere[key] = self._allot(key[1:], environment)
-        return index
+            index = self._elsewhere[key] = self._allot(key[1:], key[0])
+        return index, key != given
+
+    def _full(self) -> bool:
+        return len(self._index) + len(self._elsewhere) >= self._room
 
     def _limit(self, values: tuple[str, ...]) -> tuple[str, ...]:
         """The values with ``other`` where a closed set or a limit leaves no room; admits new ones where it does."""
-        full = len(self._index) + len(self._elsewhere) >= self._room
+        full = self._full()
         result = []
         for label, value in zip(self._own_labels, values, strict=True):
             admitted = self._admitted[label.name]
@@ -240,8 +266,10 @@ class Instrument:
         return record.first
 
     def _label_mistake(self, given: object) -> Dropped:
-        names = list(given) if isinstance(given, Mapping) else given
-        return Dropped("labels", f"{self.definition.name} was given labels {names}; it takes {list(self._names)}.")
+        names = list(given)[:10] if isinstance(given, Mapping) else given
+        return Dropped(
+            "labels", f"{self.definition.name} was given labels {_show(names)}; it takes {list(self._names)}."
+        )
 
     # -- bound series --
 
@@ -252,10 +280,13 @@ class Instrument:
         except (KeyError, TypeError):
             pass
         try:
-            index = self.place(labels)
+            index, limited = self._locate(labels)
         except Dropped as dropped:
             return self._refusing(dropped)
-        words = {word: self.recorder.synchronized(call) for word, call in self._recording_by_index(index).items()}
+        calls = self._recording_by_index(index)
+        if limited:
+            calls = {word: self._counting_limited(call) for word, call in calls.items()}
+        words = {word: self.recorder.synchronized(call) for word, call in calls.items() if word in self.words}
         series = Series(words)
         if len(self._bound) < self.definition.series_limit:  # bounded: overflowing labels come in any number
             self._bound[key] = series
@@ -281,14 +312,14 @@ class Instrument:
             return itemgetter(*self._names)
 
         def no_labels(attributes: Attributes | None) -> tuple[()]:
-            if attributes is None:
+            if type(attributes) is not dict:
                 raise KeyError
             return ()
 
         return no_labels
 
     def _wrong(self, amount: object, wanted: str) -> Dropped:
-        return Dropped("value", f"{self.definition.name} was given {amount!r}; it takes {wanted}.")
+        return Dropped("value", f"{self.definition.name} was given {_show(amount)}; it takes {wanted}.")
 
     def _number(self, amount: object, *, monotonic: bool) -> float:
         """A real float for what counts as one (Decimal, numpy, bool ...).
@@ -298,8 +329,10 @@ class Instrument:
         """
         wanted = "a finite number" if not monotonic else "a finite number that is not negative"
         try:
+            if isinstance(amount, str | bytes | bytearray):
+                raise TypeError  # float() would read it
             number = float(cast(float, amount))
-        except (TypeError, ValueError, OverflowError):
+        except Exception:  # a foreign type's own __float__ may raise anything
             raise self._wrong(amount, wanted) from None
         if not isfinite(number) or (monotonic and number < 0):
             raise self._wrong(amount, wanted)
@@ -569,13 +602,18 @@ class Recorder:
         if list(bounds) != sorted(set(bounds)) or not all(map(isfinite, bounds)):
             raise ValueError(f"{full_name}: buckets {list(bounds)} must be finite and grow from each to the next.")
         known = instruments.DEFINITIONS.get(full_name)
-        if known is not None and (known.kind, set(known.label_names)) == (kind, {*own, ENVIRONMENT}):
+        if known is not None and (kind, own) == (
+            known.kind,
+            tuple(label for label in known.label_names if label != ENVIRONMENT),
+        ):
             return self.instrument(known)
+        if known is not None:
+            self.instrument(known)  # so that the next line shows both
         return self.instrument(
             Definition(
                 name=full_name,
                 kind=kind,
-                unit=unit,
+                unit=naming.final_unit(unit),
                 description=description,
                 labels=(*(Label(label, limit=limit) for label in own), Label(ENVIRONMENT)),
                 bounds=tuple(map(float, bounds)),
@@ -600,7 +638,8 @@ class Recorder:
 
     def drop(self, dropped: Dropped) -> None:
         """Count a measurement that cannot be kept, and say the first of its kind."""
-        self.count_dropped(dropped.reason)
+        if not str(dropped).startswith(instruments.RELAY_OTEL_DROPPED_TOTAL.name):  # else there is no cell to count in
+            self.count_dropped(dropped.reason)
         _guard.say_once(f"dropped:{dropped.reason}:{str(dropped).partition(' ')[0]}", str(dropped))
 
     def count_dropped(self, reason: str) -> None:
@@ -671,6 +710,21 @@ def _with_environment(record: Record, environment: str) -> tuple[str, ...]:
 def _sum(one: Point, other: Point) -> Point:
     cells = tuple(a + b for a, b in zip(one.cells, other.cells, strict=True))
     return replace(one, started=min(one.started, other.started), cells=cells)
+
+
+def _sendable(text: str) -> str:
+    """Plain str: a mixed-in Enum's value, and `?` for lone surrogates, which neither path can send."""
+    text = str.__str__(text)
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _show(value: object) -> str:
+    """A user's value in a sentence: short, whatever it is."""
+    try:
+        text = repr(value)
+    except Exception:  # its own __repr__, or an int of too many digits
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _gil_enabled() -> bool:

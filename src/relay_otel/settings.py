@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 TRUE = frozenset({"1", "true", "yes", "on"})
 FALSE = frozenset({"0", "false", "no", "off"})
@@ -72,8 +72,12 @@ def _protocol(value: str) -> str:
 
 
 def _url(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(value)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # brackets that do not close, a port that is no number
+        usable = False
+    if not usable:
         raise Unusable("give a URL with scheme and host, like http://localhost:4318.")
     return value
 
@@ -310,15 +314,16 @@ def read(
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     problems: list[str] = []
-    given = {name: value for name, value in (arguments or {}).items() if value is not None}
+    given = {name: value for name, value in (arguments or {}).items() if value is not None and value != ""}
     for row in SETTINGS:
         if row.name in given:
-            values[row.name], origins[row.name] = given[row.name], f"configure({row.name}=)"
-            problem = _argument_problem(row, values[row.name])
-            if problem is None:
+            try:
+                values[row.name] = _argument(row, given[row.name])
+                origins[row.name] = f"configure({row.name}=)"
                 continue
-            problems.append(problem)
-            del values[row.name], origins[row.name]
+            except Unusable as unusable:
+                shown = "..." if row.secret else repr(given[row.name])
+                problems.append(f"configure({row.name}={shown}): {unusable}")
         for variable, read_value in row.variables:
             text = environ.get(variable, "").strip()
             if not text:
@@ -336,36 +341,39 @@ def read(
     return Settings(**values, origins=origins), problems
 
 
-def _argument_problem(row: Setting, value: Any) -> str | None:
-    """Arguments are Python values: they are checked by writing them as the variable would be."""
-    read_value = row.variables[0][1]
-    default = row.default
+def _argument(row: Setting, value: Any) -> Any:
+    """The value as its variable would be read. Arguments are Python values, so numbers and lists are checked here.
+
+    Raises:
+        Unusable: with the sentence that repairs it.
+    """
+    read_value, default = row.variables[0][1], row.default
     if isinstance(default, bool):
-        return None if isinstance(value, bool) else f"configure({row.name}={value!r}): choose True or False."
+        if isinstance(value, bool):
+            return value
+        raise Unusable("choose True or False.")
     if isinstance(default, float):
         if isinstance(value, int | float) and not isinstance(value, bool) and 0.001 <= value <= 86_400:
-            return None
-        return f"configure({row.name}={value!r}): give seconds from 0.001 to 86400, like 10."
+            return float(value)
+        raise Unusable("give seconds from 0.001 to 86400, like 10.")
     if row.whole_number and isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
-    texts = value if isinstance(default, tuple) and isinstance(value, list | tuple) else [value]
-    for text in texts:
-        if not isinstance(text, str):
-            return f"configure({row.name}={value!r}): give text."
-        try:
-            read_value(text)
-        except Unusable as unusable:
-            return f"configure({row.name}={'...' if row.secret else repr(value)}): {unusable}"
-    if isinstance(default, tuple) and not isinstance(value, list | tuple):
-        return f"configure({row.name}={value!r}): give a list of texts."
-    return None
+    if isinstance(default, tuple):
+        if not isinstance(value, list | tuple) or not all(isinstance(text, str) for text in value):
+            raise Unusable("give a list of texts.")
+        # A comma belongs to the text here: each is read alone, and kept as it is where that would split it.
+        parts = [(text, read_value(text)) for text in value]
+        return tuple(part[0] if len(part) == 1 else text for text, part in parts)
+    if not isinstance(value, str):
+        raise Unusable("give text.")
+    return read_value(value)
 
 
 def _resource_attribute(environ: Mapping[str, str], name: str) -> str | None:
     for pair in environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(","):
         key, _, value = pair.partition("=")
         if key.strip() == name:
-            return value.strip()
+            return unquote(value.strip())  # as the SDK reads it
     return None
 
 

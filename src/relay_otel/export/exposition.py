@@ -117,7 +117,7 @@ class Access:
         if self.public:
             return True
         headers = dict(scope["headers"])
-        if self.token is not None:
+        if self.token:
             kind, _, given = headers.get(b"authorization", b"").partition(b" ")
             if kind.lower() == b"bearer" and hmac.compare_digest(given.strip(), self.token.encode()):
                 return True

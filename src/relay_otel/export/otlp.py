@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from http import HTTPStatus
 from typing import Any
 
 from opentelemetry.instrumentation.utils import suppress_instrumentation
@@ -169,6 +170,12 @@ class OtlpExport:
 
     def _run(self) -> None:
         self._words.listen()
+        try:
+            self._loop()
+        finally:
+            self._words.leave()
+
+    def _loop(self) -> None:
         due = time.monotonic() + self._interval
         while True:
             self._wake.wait(max(0.0, due - time.monotonic()))
@@ -186,6 +193,7 @@ class OtlpExport:
                 return
 
     def _export(self) -> bool:
+        began = time.monotonic()
         try:
             self._words.forget()
             exporter = self._exporter
@@ -198,21 +206,27 @@ class OtlpExport:
             _guard.failed("OTLP export", error)
             return False
         if result is not MetricExportResult.SUCCESS and self._exporter is not exporter:
-            return False  # ended by a flush, which exports again at once
+            return False  # ended by a flush, which exports again at once, or by shutdown, which says so
         key = f"collector:{self._endpoint}"
         if result is MetricExportResult.SUCCESS:
             self._arrived()
             if _guard.forget(key):
                 _guard.say(f"the collector at {self._endpoint} answers again; totals are complete.")
             return True
-        reason = self._words.reason()
+        reason = self._words.reason(time.monotonic() - began)
         self._lost(reason)
+        if reason == "error":
+            _guard.say_once("failed:OTLP encode", f"the totals could not be sent: {self._words.last}")
+        else:
+            self._say_dead(self._words.last or reason)
+        return False
+
+    def _say_dead(self, why: str) -> None:
         _guard.say_once(
-            key,
-            f"the collector at {self._endpoint} is not taking metrics ({self._words.last or reason}); "
+            f"collector:{self._endpoint}",
+            f"the collector at {self._endpoint} is not taking metrics ({why}); "
             "start it or set OTEL_EXPORTER_OTLP_ENDPOINT. Counting goes on, nothing is lost while the app lives.",
         )
-        return False
 
     def flush(self, timeout: float) -> bool:
         """Export now; True when the collector took it within ``timeout`` seconds."""
@@ -239,6 +253,8 @@ class OtlpExport:
         _living.remove(self)
         if arrived:
             self._thread.join(timeout)
+        elif not self._words.ours:
+            self._say_dead(self._words.last or "timed out")
         self._end_exporter()
         return arrived
 
@@ -267,6 +283,8 @@ class _UpstreamWords(logging.Filter):
         super().__init__()
         self.last = ""
         self._status = ""
+        self.ours = False
+        """It could not be encoded: the collector is not to blame."""
         self._threads: set[int] = set()
 
     def listen(self) -> None:
@@ -275,12 +293,19 @@ class _UpstreamWords(logging.Filter):
         for name in self.LOGGERS:
             logging.getLogger(name).addFilter(self)
 
+    def leave(self) -> None:
+        """The thread ends: its number may go to another thread, whose records are not ours."""
+        self._threads.discard(threading.get_ident())
+        for name in self.LOGGERS:
+            logging.getLogger(name).removeFilter(self)
+
     def silence(self) -> _Silence:
         """Keep the calling thread's records from their handlers within ``with``."""
         return _Silence(self._threads)
 
     def forget(self) -> None:
         self.last = self._status = ""
+        self.ours = False
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.thread not in self._threads:
@@ -288,17 +313,27 @@ class _UpstreamWords(logging.Filter):
         text = record.getMessage()
         if "code: " in text:
             self._status = text.split("code: ")[1].partition(",")[0]
+        if "Failed to encode" in text or "max_request_size" in text:
+            self.ours, self.last = True, text[:200]
         if "Transient error" in text or "reason: " in text:
             self.last = _short(text)
         return False
 
-    def reason(self) -> str:
+    def reason(self, seconds: float) -> str:
         """Why the last export failed, in the words of ``relay_otel_export_failures_total{reason}``."""
-        if self._status.isdigit():
+        if self.ours:
+            return "error"
+        if self._status.isdigit() or self.last in _PHRASES:
             return "rejected"
+        if not self.last and seconds >= 0.25:
+            # One attempt took all of the exporter's time, so it logged no cause; a refused one ends at once.
+            self.last = "timed out"
         if "timed out" in self.last or "Timeout" in self.last:
             return "timeout"
         return "unreachable"
+
+
+_PHRASES = frozenset(status.phrase for status in HTTPStatus)
 
 
 class _Silence:

@@ -1,0 +1,49 @@
+"""A recorder of the test's own, and what relay-otel said while the test ran."""
+
+from __future__ import annotations
+
+import os
+
+# Before relay_otel is used: in our tests a failure of ours is a failure of the test.
+os.environ["RELAY_OTEL_STRICT"] = "1"
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from relay_otel import _guard
+from relay_otel.recording import ENVIRONMENT, Recorder
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The sentences of this test, none of them said before."""
+    sentences: list[str] = []
+    monkeypatch.setattr(_guard, "_said", set())
+    monkeypatch.setattr(_guard, "say", sentences.append)
+    return sentences
+
+
+def totals(recorder: Recorder, name: str, by: str | Sequence[str] | None = None) -> dict[Any, float]:
+    """Label values -> total (of a histogram: count), summed ``by`` these labels; by all but ``environment`` if None.
+
+    One label gives bare texts as keys, several give tuples, none the empty tuple.
+    """
+    result: dict[Any, float] = {}
+    for family in recorder.collect():
+        if family.definition.name != name:
+            continue
+        names = family.definition.label_names
+        wanted = [by] if isinstance(by, str) else by if by is not None else [n for n in names if n != ENVIRONMENT]
+        for point in family.points:
+            values = tuple(point.values[names.index(each)] for each in wanted)
+            amount = sum(point.cells[1:]) if family.definition.kind == "histogram" else point.cells[0]
+            key = values[0] if len(values) == 1 else values
+            result[key] = result.get(key, 0) + amount
+    return result
