@@ -81,8 +81,7 @@ class Method:
 class Exchange:
     """One request and its answer. Changes while it lasts; belongs to one request only."""
 
-    __slots__ = ("broken", "done", "endpoint", "headers", "left", "method", "mounts", "routed", "started", "status",
-                 "streamed")  # fmt: skip
+    __slots__ = ("done", "endpoint", "headers", "left", "method", "mounts", "routed", "started", "status", "streamed")
 
     def __init__(self, method: Method) -> None:
         self.method = method
@@ -96,8 +95,6 @@ class Exchange:
         self.streamed = False
         self.left = False
         """The client is known to have gone."""
-        self.broken = False
-        """The body broke off, and not by the client's fault."""
         self.done = False
         self.started = perf_counter()
 
@@ -150,33 +147,39 @@ class HttpMetrics:
         patterns = [pattern for pattern in self.options.excluded if pattern]
         self._excluded = re.compile("|".join(f"(?:{pattern})" for pattern in patterns)) if patterns else None
         names = next(label for label in instruments.HTTP_REQUESTS_TOTAL.labels if label.name == "method").members
+        self._known_methods = frozenset(names)
         # Rows are made at a method's first request: an app that never sees TRACE shows no series of it.
         self._methods: dict[str, Method] = {}
-        self._known_methods = frozenset(names)
+        # What every request needs, one look-up away.
+        self._cells = self.recorder.cells.buffer
+        self._bounds, self._threshold = self._durations.definition.bounds, self.options.latency_threshold
+        self._good, self._slow = self._sli["latency", "good"], self._sli["latency", "bad"]
+        self._metrics_path = self.options.metrics_path
         self.select = self.recorder.synchronized(self.select)  # type: ignore[method-assign]
         self.finish = self.recorder.synchronized(self.finish)  # type: ignore[method-assign]
         self.begin = self.recorder.synchronized(self.begin)  # type: ignore[method-assign]
 
     # -- one request --
 
-    async def serve(
-        self, app: Any, call: Callable[..., Awaitable[None]], scope: Scope, receive: Receive, send: Send
-    ) -> None:
-        """Let ``call`` (the original ``__call__`` of ``app``) answer, and record how it went."""
+    def begin(self, scope: Scope) -> Exchange | None:
+        """A request has come; it is in flight, not routed yet. None: it is counted nowhere."""
         try:
-            exchange = None
-            path = scope["path"]
-            if path.endswith(self.options.metrics_path) and self._answers_metrics(app, scope):
-                await self.metrics_app(scope, receive, send)  # type: ignore[misc]
-                return
-            if self._excluded is None or self._excluded.search(path) is None:
-                exchange = self.begin(scope["method"])
+            excluded = self._excluded
+            if excluded is not None and excluded.search(scope["path"]) is not None:
+                return None
+            try:
+                method = self._methods[scope["method"]]
+            except KeyError:
+                method = self._method(scope["method"])
+            exchange = Exchange(method)
+            self._cells[0][exchange.endpoint.active] += 1.0
+            return exchange
         except Exception as error:
             _guard.failed("http.begin", error)
-        scope[KEY] = exchange
-        if exchange is None:
-            await call(app, scope, receive, send)
-            return
+            return None
+
+    def watch(self, exchange: Exchange, app: Any, scope: Scope, receive: Receive, send: Send) -> tuple[Receive, Send]:
+        """``receive`` and ``send`` that tell the exchange what passes."""
 
         def watched_send(message: Any) -> Awaitable[None]:
             # A plain function: the messages it only looks at cost no second coroutine.
@@ -202,24 +205,7 @@ class HttpMetrics:
                 exchange.left = True
             return message
 
-        try:
-            await call(app, scope, watched_receive, watched_send)
-        except BaseException as error:
-            if not exchange.done:
-                self._finish_failed(exchange, error)
-            raise
-        if not exchange.done:
-            self._finish_failed(exchange, None)
-
-    def begin(self, method_name: str) -> Exchange:
-        """A request has come; it is in flight, not routed yet."""
-        try:
-            method = self._methods[method_name]
-        except KeyError:
-            method = self._method(method_name)
-        exchange = Exchange(method)
-        self.recorder.cells.buffer[0][method.unmatched.active] += 1.0
-        return exchange
+        return watched_receive, watched_send
 
     def select(self, exchange: Exchange, template: str, *, route: bool) -> None:
         """A router chose: ``template`` is below the mounts passed so far. ``route``: it is not a mount."""
@@ -231,19 +217,19 @@ class HttpMetrics:
                 endpoint = self._endpoint(exchange.method, template)
             exchange.routed = route
             if not exchange.done:
-                cells = self.recorder.cells.buffer[0]
+                cells = self._cells[0]
                 cells[exchange.endpoint.active] -= 1.0
                 cells[endpoint.active] += 1.0
                 exchange.endpoint = endpoint
         except Exception as error:
             _guard.failed("http.select", error)
 
-    def finish(self, exchange: Exchange, status: int) -> None:
-        """The last body byte is about to go, or none will."""
+    def finish(self, exchange: Exchange, status: int, broken: bool = False) -> None:
+        """The last body byte is about to go, or none will. ``broken``: it broke off, not by the client's fault."""
         exchange.done = True
         try:
             seconds = perf_counter() - exchange.started
-            cells = self.recorder.cells.buffer[0]
+            cells = self._cells[0]
             endpoint = exchange.endpoint
             cells[endpoint.active] -= 1.0
             if not exchange.routed and status == 404:
@@ -253,30 +239,28 @@ class HttpMetrics:
             except KeyError:
                 row = self._row(endpoint, status)
             duration = row.duration
-            bucket = duration + 1 + bisect_left(self._durations.definition.bounds, seconds)
+            bucket = duration + 1 + bisect_left(self._bounds, seconds)
             cells[row.requests] += 1.0
             cells[duration] += seconds
             cells[bucket] += 1.0
             if row.availability is not None:
-                if exchange.broken:
+                if broken:
                     cells[self._sli["availability", "bad"]] += 1.0
                     return
                 cells[row.availability] += 1.0
                 if row.judged and not (exchange.streamed and _is_stream(exchange.headers)):
-                    good = seconds <= self.options.latency_threshold
-                    cells[self._sli["latency", "good" if good else "bad"]] += 1.0
+                    cells[self._good if seconds <= self._threshold else self._slow] += 1.0
         except Exception as error:
             _guard.failed("http.finish", error)
 
-    def _finish_failed(self, exchange: Exchange, error: BaseException | None) -> None:
+    def finish_failed(self, exchange: Exchange, error: BaseException | None) -> None:
         """The application ended without a last body byte, with ``error`` or by returning."""
         cancelled = error is not None and not isinstance(error, Exception)
         gone = exchange.left or cancelled or type(error).__name__ == "ClientDisconnect"
         status = exchange.status
         if status == 0:
             status = CLIENT_CLOSED if gone else 500
-        exchange.broken = not gone
-        self.finish(exchange, status)
+        self.finish(exchange, status, broken=not gone)
 
     def _follow_slash(self, app: Any, scope: Scope, exchange: Exchange) -> None:
         """A router's redirect, when only a slash is missing or too much, counts where it leads to."""
@@ -337,12 +321,18 @@ class HttpMetrics:
 
     # -- /metrics --
 
-    def _answers_metrics(self, app: Any, scope: Scope) -> bool:
+    def answers(self, app: Any, scope: Scope) -> bool:
         """Whether this request is for our ``/metrics``: the app has no route of that template of its own."""
-        path = _route_path(scope)
-        if self.metrics_app is None or path != self.options.metrics_path or scope["method"] not in ("GET", "HEAD"):
+        try:
+            if not scope["path"].endswith(self._metrics_path) or self.metrics_app is None:
+                return False
+            path = _route_path(scope)
+            if path != self._metrics_path or scope["method"] not in ("GET", "HEAD"):
+                return False
+            return all(template != path for _, template in templates(app.routes))
+        except Exception as error:
+            _guard.failed("http.metrics", error)
             return False
-        return all(template != path for _, template in templates(app.routes))
 
 
 _LAST_KINDS = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
@@ -434,15 +424,31 @@ def _prepare_applications(module: Any) -> None:
         if metrics is None:
             await call(self, scope, receive, send)
             return
-        if "_relay_otel_adopted" not in self.__dict__:
+        if not self._relay_otel_adopted:
             self._relay_otel_adopted = True
             with _guard.guard("http.adopt"):
                 metrics.adopt(self)
         if scope["type"] != "http" or KEY in scope:
             await call(self, scope, receive, send)
             return
-        await metrics.serve(self, call, scope, receive, send)
+        if metrics.answers(self, scope):
+            await metrics.metrics_app(scope, receive, send)  # type: ignore[misc]
+            return
+        scope[KEY] = exchange = metrics.begin(scope)
+        if exchange is None:
+            await call(self, scope, receive, send)
+            return
+        try:
+            receive, send = metrics.watch(exchange, self, scope, receive, send)
+            await call(self, scope, receive, send)
+        except BaseException as error:
+            if not exchange.done:
+                metrics.finish_failed(exchange, error)
+            raise
+        if not exchange.done:
+            metrics.finish_failed(exchange, None)
 
+    module.Starlette._relay_otel_adopted = False
     module.Starlette.__call__ = __call__
 
 
@@ -450,16 +456,20 @@ Tell = Callable[[HttpMetrics, Exchange, Any, Scope], None]
 """(metrics, exchange, route, scope): tell the exchange what its router chose."""
 
 
-def _watch_handle(cls: Any, tell: Tell) -> None:
-    """Tell the exchange of a request which route took it, before ``cls.handle`` runs."""
+def _watch_handle(cls: Any, tell: Tell, only_with: str = KEY) -> None:
+    """Tell the exchange of a request which route took it, before ``cls.handle`` runs.
+
+    ``only_with``: key of a scope without which there is nothing to tell.
+    """
     handle = cls.handle
 
     def watched(self: Any, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         # A plain function that hands on the coroutine: no frame of its own while the handler runs.
-        exchange = scope.get(KEY)
-        if exchange is not None and _active is not None:
+        if only_with in scope and _active is not None:
             try:
-                tell(_active, exchange, self, scope)
+                exchange = scope.get(KEY)
+                if exchange is not None:
+                    tell(_active, exchange, self, scope)
             except Exception as error:
                 _guard.failed("http.route", error)
         return handle(self, scope, receive, send)  # type: ignore[no-any-return]
@@ -473,7 +483,7 @@ def _prepare_routing(module: Any) -> None:
 
 
 def _prepare_fastapi_routing(module: Any) -> None:
-    _watch_handle(module.APIRoute, _took_included_route)
+    _watch_handle(module.APIRoute, _took_included_route, only_with="fastapi")
     frontends = getattr(module, "_FrontendRouteGroup", None)  # app.frontend(): FastAPI's own static sites
     if frontends is not None:
         _watch_handle(frontends, _took_frontend)

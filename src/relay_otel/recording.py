@@ -47,7 +47,9 @@ SERIES_LIMIT = 2000
 Attributes = Mapping[str, Any]
 Call = TypeVar("Call", bound=Callable[..., Any])
 _NONE: Attributes = {}
-_MOST = sys.float_info.max  # an int beyond it would raise OverflowError in the middle of "+="
+_MOST = sys.float_info.max
+_MOST_INT = 2**30 - 1  # the interpreter compares ints of one digit fast; larger ones take the slow way
+_ONE = 1  # nearly every amount of a counter; small ints are one object each, so "is" finds it (else a test later does)
 
 
 class Dropped(Exception):
@@ -343,49 +345,53 @@ class _Adding(Instrument):
     """Counters and up-down counters: one cell, ``+=``."""
 
     _lowest: ClassVar[float]
+    _lowest_int: ClassVar[int]
 
     def _recording_by_attributes(self) -> Callable[..., None]:
         # Every name the hot path touches is a local of this closure; no call stands between load and store.
         buffer, index_of, key, count = self.recorder.cells.buffer, self._index, self._key(), len(self._names)
-        lowest, slowly = self._lowest, self._add_slowly
+        lowest, lowest_int, most, slowly = self._lowest, self._lowest_int, _MOST, self._add_slowly
 
         def add(amount: float, attributes: Any = _NONE, context: Any = None) -> None:
             try:
                 index = index_of[key(attributes)]
             except (KeyError, TypeError):
                 return slowly(amount, attributes)
-            if len(attributes) != count or not (
-                (type(amount) is int or type(amount) is float) and lowest <= amount <= _MOST
+            if len(attributes) == count and (
+                amount is _ONE
+                or (type(amount) is float and lowest <= amount <= most)
+                or (type(amount) is int and lowest_int <= amount <= _MOST_INT)
             ):
-                return slowly(amount, attributes)
-            buffer[0][index] += amount
-            return None
+                buffer[0][index] += amount
+                return None
+            return slowly(amount, attributes)
 
         return add
 
     def _recording_by_index(self, index: int) -> dict[str, Callable[..., None]]:
-        buffer, lowest = self.recorder.cells.buffer, self._lowest
+        buffer, one, most = self.recorder.cells.buffer, _ONE, _MOST
+        lowest, lowest_int = self._lowest, self._lowest_int
 
-        def add(amount: float = 1) -> None:
-            if (type(amount) is int or type(amount) is float) and lowest <= amount <= _MOST:
+        def add(amount: Any = 1) -> None:
+            if amount is one:
+                buffer[0][index] += 1.0
+            # Each comparison is of one type: int with float would cost as much as the addition.
+            elif (type(amount) is float and lowest <= amount <= most) or (
+                type(amount) is int and lowest_int <= amount <= _MOST_INT
+            ):
                 buffer[0][index] += amount
             else:
-                try:
-                    number = self._number(amount, monotonic=lowest == 0)
-                except Dropped as dropped:
-                    return self.recorder.drop(dropped)
-                buffer[0][index] += number
-            return None
+                change(amount, 1)
 
-        def subtract(amount: float = 1) -> None:
+        def change(amount: object, sign: int) -> None:
             try:
-                number = -self._number(amount, monotonic=False)
+                number = sign * self._number(amount, monotonic=lowest == 0)
             except Dropped as dropped:
                 return self.recorder.drop(dropped)
             buffer[0][index] += number
             return None
 
-        return {"add": add, "inc": add, "dec": subtract}
+        return {"add": add, "inc": add, "dec": lambda amount=1: change(amount, -1)}
 
     def _add_slowly(self, amount: object, attributes: Attributes | None) -> None:
         try:
@@ -402,7 +408,7 @@ class Counter(_Adding, api.Counter):
 
     kind = "counter"
     words = ("add", "inc")
-    _lowest = 0.0
+    _lowest, _lowest_int = 0.0, 0
 
     def add(self, amount: float, attributes: Any = None, context: Any = None) -> None:
         """Add ``amount``. Replaced per instance by a closure over its cells."""
@@ -413,7 +419,7 @@ class UpDownCounter(_Adding, api.UpDownCounter):
 
     kind = "updowncounter"
     words = ("add", "inc", "dec")
-    _lowest = -sys.float_info.max
+    _lowest, _lowest_int = -_MOST, -_MOST_INT
 
     def add(self, amount: float, attributes: Any = None, context: Any = None) -> None:
         """Add ``amount``, which may be negative. Replaced per instance by a closure over its cells."""
