@@ -1,0 +1,80 @@
+"""The benchmarks run and their tables are whole. Nothing here is timed: a busy machine must not fail a test."""
+
+import re
+import subprocess
+import sys
+from math import isfinite
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "bench" / "results.md"
+
+HTTP = {
+    "bare",
+    "empty pass-through layer",
+    "prometheus-fastapi-instrumentator",
+    "FastAPI native metrics",
+    "contrib",
+    "relay_otel",
+}
+INSTRUMENTS = {
+    "relay_otel, by labels",
+    "relay_otel, bound",
+    "OpenTelemetry SDK",
+    "prometheus_client, by labels",
+    "prometheus_client, by position",
+    "prometheus_client, bound",
+}
+START_UP = {
+    "import of the SDK and its two exporters",
+    "relay_otel, alone in the process",
+    "relay_otel, beyond the SDK's import",
+}
+
+
+def _tables(text: str) -> dict[str, dict[str, float]]:
+    """Heading -> candidate -> the median in its first column of figures."""
+    tables: dict[str, dict[str, float]] = {}
+    for line in text.splitlines():
+        if line.startswith("## "):
+            rows = tables[line[3:]] = {}
+        elif line.startswith("| ") and not line.startswith(("| candidate", "| ---")):
+            name, figures = line.strip("| ").split(" | ")[:2]
+            rows[name] = float(figures.split(" ")[0].replace(",", ""))
+    return tables
+
+
+@pytest.mark.parametrize(
+    ("part", "expected"),
+    [
+        (
+            "http",
+            {"HTTP: GET with a path parameter": HTTP, "HTTP: POST with a JSON body": HTTP, "Start-up": START_UP},
+        ),
+        (
+            "instruments",
+            {"Counter, four labels": INSTRUMENTS, "Histogram, four labels, eight bounds": INSTRUMENTS},
+        ),
+    ],
+)
+def test_a_quick_run_prints_every_candidate(part, expected):
+    """``python -m bench PART --rounds 2`` prints a positive figure for each candidate, and leaves results.md alone."""
+    before = RESULTS.read_bytes() if RESULTS.exists() else None
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", part, "--rounds", "2"], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+
+    assert done.returncode == 0, done.stderr
+    tables = _tables(done.stdout)
+    assert all(isfinite(figure) and figure > 0 for rows in tables.values() for figure in rows.values())
+    assert before == (RESULTS.read_bytes() if RESULTS.exists() else None)
+    assert expected == {title: set(rows) for title, rows in tables.items()}
+
+
+def test_the_budgets_are_printed_with_their_verdict():
+    """results.md says of each budget of the design whether it is met."""
+    asked = re.findall(r"(?:ours )?<= (1/[0-9.]+|100 ms): (?:NOT )?met", RESULTS.read_text(encoding="utf-8"))
+
+    assert asked == ["1/8", "1/25", "100 ms", "1/12", "1/3", "1/10", "1/2.5"]
