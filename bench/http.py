@@ -154,7 +154,7 @@ def _table(title: str, samples: Samples, budgets: Sequence[Budget], note: str) -
     table.rows.append((BARE, str(total[BARE]), "", "", ""))
     for name, spread in added.items():
         table.rows.append((name, str(total[name]), str(spread), *comparison[name]))
-    table.notes.append(note + " Added is beyond `bare` in the same round.")
+    table.notes.append(note)
     return table
 
 
@@ -201,7 +201,8 @@ def _instrumentator() -> Candidate:
 
 def _native() -> Candidate:
     reader = InMemoryMetricReader()
-    app = _with_routes(FastAPI(telemetry={"meter_provider": MeterProvider([reader])}))
+    provider = MeterProvider([reader])
+    app = _with_routes(FastAPI(telemetry={"meter_provider": provider, "tracing": False, "logs": False}))
     return app, lambda: _recorded(reader)
 
 
