@@ -16,7 +16,7 @@ help: ## this list
 .venvs/%/.ready: requirements/%.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "$(PYTHON) is older than 3.11; set PYTHON=/path/to/python3.11 or newer."; exit 1; }
-	@echo "environment $* ..."
+	@echo "installing Python packages into .venvs/$* (about 30 s, once) ..."
 	@rm -rf .venvs/$*
 	@$(PYTHON) -m venv .venvs/$*
 	@.venvs/$*/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/$*.lock

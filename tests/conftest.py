@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from relay_otel import _guard
-from relay_otel.recording import ENVIRONMENT, Recorder
+from relay_otel.labels import ENVIRONMENT
+from relay_otel.recording import Recorder
 
 
 @pytest.fixture

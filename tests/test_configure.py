@@ -346,9 +346,9 @@ def test_a_foreign_provider_is_named() -> None:
 def test_strict_raises_our_own_failures() -> None:
     """RELAY_OTEL_STRICT=1 makes a fault of ours raise; without it the fault is one line and a count."""
     code = (
-        "import relay_otel\nfrom relay_otel import http\n"
+        "import relay_otel\nfrom relay_otel import asgi\n"
         "def broken(metrics): raise RuntimeError('broken')\n"
-        "http.install = broken\n"
+        "asgi.install = broken\n"
         "handle = relay_otel.configure()\n"
         "text = handle.endpoint.text().splitlines()\n"
         "print('dropped', [line for line in text if 'dropped_total{reason=\"error\"' in line])\n"

@@ -20,7 +20,8 @@ import pytest
 
 from relay_otel import cells, instruments
 from relay_otel.definitions import Definition, Label
-from relay_otel.recording import Family, Instrument, Recorder
+from relay_otel.kinds import Instrument
+from relay_otel.recording import Family, Recorder
 from tests.conftest import totals
 
 DEADLINE_SECONDS = 30  # a generous end for what takes milliseconds
@@ -198,13 +199,47 @@ def test_environment_named_in_the_call_is_the_configured_series(recorder: Record
     histogram.record(0.05, {"plan": "pro", "environment": "beta"})
     histogram.record(0.5, {"plan": "pro"})
     recorder.environment = "beta"
-    counter.labels("pro", "beta").inc(4)
+    counter.labels("pro").inc(4)
     counter.labels(plan="pro", environment="beta").inc(8)
     bound.add(16)
     histogram.labels("pro").observe(5)
 
     assert {("pro", "beta"): (31.0,)} == cells_of(recorder, "orders_total")
     assert {("pro", "beta"): (5.55, 1.0, 1.0, 1.0)} == cells_of(recorder, "wait_seconds")
+
+
+def test_positions_are_the_users_own_labels(recorder: Recorder, said: list[str]) -> None:
+    """A value too many by position is a mistake, not an environment: a user names what it has, no more."""
+    orders(recorder).labels("pro", "beta").inc()
+
+    assert {} == cells_of(recorder, "orders_total")
+    assert ["orders_total was given labels ('pro', 'beta'); it takes ['plan']."] == said
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ({"labels": ("a", "a")}, r"jobs_total: labels \['a', 'a'\] name one twice; name each once\."),
+        ({"limit": 1}, r"jobs_total: limit is 1; give a whole number from 2"),
+        ({"limit": "7"}, r"jobs_total: limit is '7'; give a whole number from 2"),
+        ({"merge": "avg"}, r"jobs_total: workers is 'avg'; choose one of sum, last, min, max\."),
+    ],
+)
+def test_mistakes_of_a_definition_are_errors(recorder: Recorder, words: dict[str, Any], sentence: str) -> None:
+    """What cannot work is an error where it is written, not at the first request."""
+    with pytest.raises(ValueError, match=sentence):
+        recorder.define("counter", "jobs", **words)
+
+
+def test_names_of_a_histograms_series_are_taken(recorder: Recorder) -> None:
+    """No instrument may be called like the series of a histogram, whichever was first."""
+    recorder.define("histogram", "pay", unit="s", bounds=(1.0,))
+    recorder.define("gauge", "wait_seconds_sum")
+
+    with pytest.raises(ValueError, match="pay_seconds_count would be mixed up with pay_seconds"):
+        recorder.define("gauge", "pay_seconds_count")
+    with pytest.raises(ValueError, match="wait_seconds would be mixed up with wait_seconds_sum"):
+        recorder.define("histogram", "wait", unit="s", bounds=(1.0,))
 
 
 def test_another_environment_is_another_series(recorder: Recorder) -> None:
@@ -642,7 +677,7 @@ def test_a_definition_that_differs_is_an_error_showing_both(recorder: Recorder, 
     """A second definition of one name that differs raises; the text shows both."""
     words = {"kind": "counter", "name": "orders", "labels": ("plan",), "unit": "{order}", "description": "Orders."}
     recorder.define(**words)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"(?s)orders_total is defined twice.*first Definition\(.*now Definition\("):
+    with pytest.raises(ValueError, match=r"orders_total is defined twice.*first counter\(.*now (counter|gauge)\("):
         recorder.define(**(words | other))  # type: ignore[arg-type]
 
 

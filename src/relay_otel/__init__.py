@@ -15,7 +15,7 @@ from relay_otel import _configure, instruments, recording
 from relay_otel._configure import VERSION as __version__
 from relay_otel._configure import Handle, shutdown
 from relay_otel.definitions import Merge
-from relay_otel.recording import Counter, Gauge, Histogram
+from relay_otel.kinds import Counter, Gauge, Histogram
 from relay_otel.settings import Settings
 
 SECONDS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -86,7 +86,7 @@ def counter(
     """A total of your own: ``counter("orders_total", labels=("plan",), unit="{order}").add(1, {"plan": "pro"})``.
 
     Every series also carries ``environment``. The name is completed by Prometheus's rules (``_total``, the unit).
-    A label has at most ``limit`` different values; what comes later is counted under ``other``.
+    A label has at most ``limit`` different values, ``other`` among them, which stands for what came later.
 
     Raises:
         ValueError: a name or label that cannot be used, or another definition of the same name (both are shown).

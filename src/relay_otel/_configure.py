@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import functools
 import os
 import signal
 import sys
@@ -19,10 +20,11 @@ from opentelemetry import metrics as api
 from opentelemetry.sdk.metrics.export import MetricExporter, MetricReader, MetricsData
 from opentelemetry.sdk.resources import Resource
 
-from relay_otel import _guard, http, instruments, recording, signals
+from relay_otel import _guard, asgi, http, instruments, recording, signals
 from relay_otel import settings as settings_module
 from relay_otel.export import exposition, otlp
 from relay_otel.export import port as metrics_port
+from relay_otel.kinds import Counter
 from relay_otel.meter import HTTP_SCOPES, ContractMeterProvider
 from relay_otel.settings import Settings
 
@@ -46,6 +48,8 @@ class Handle:
     _port: metrics_port.MetricsPort | None = None
     _readers: list[MetricReader] = field(default_factory=list)
     _ends: list[Callable[[], None]] = field(default_factory=list)
+    _on: list[str] = field(default_factory=list)
+    """Which of ``traces_exporter`` and ``logs_exporter`` are really exported to."""
     _ended: bool = False
     _deadline: float | None = None
     """Set when the server began to end: the 2 s of the promise are for all of it, not for each step."""
@@ -70,7 +74,7 @@ class Handle:
         if self._deadline is not None:
             timeout = max(0.1, min(timeout, self._deadline - time.monotonic()))
         deadline = time.monotonic() + timeout * 0.95
-        http.uninstall()
+        asgi.uninstall()
         others = [threading.Thread(target=_quietly, args=(end,), daemon=True) for end in self._ends]
         for thread in others:
             thread.start()
@@ -123,7 +127,7 @@ def configure(**arguments: Any) -> Handle:
         except Exception as error:
             _guard.failed("configure", error)
         _handle = handle
-        _guard.say_once(f"start:{os.getpid()}", _start_line(handle))
+        _guard.say(_start_line(handle))
         return handle
 
 
@@ -213,8 +217,9 @@ def _start_otlp(handle: Handle, resource: _Resource) -> None:
 
         return OTLPMetricExporter(
             endpoint=settings.metrics_endpoint,
-            # The stock exporter tries again until its timeout; totals are cumulative, so the next interval will do.
-            timeout=min(_upstream_timeout(), max(settings.export_interval, 1.0)),
+            # The stock exporter tries again until its time is up; totals are cumulative, so the next interval will do.
+            # Not below 2 s: with less it gives up before its first second try, without saying why.
+            timeout=min(_upstream_timeout(), max(settings.export_interval, 2.0)),
         )
 
     handle._otlp = otlp.OtlpExport(
@@ -242,11 +247,11 @@ def _start_http(handle: Handle, resource: _Resource) -> None:
     )
 
     def adopt(app: Any) -> None:
-        http.silence_native(app)
+        asgi.silence_native(app)
         if settings.traces_exporter not in (None, "none"):
             signals.trace_without_native(app)
 
-    http.install(http.HttpMetrics(recording.default, options, handle.endpoint, adopt))
+    asgi.install(http.HttpMetrics(recording.default, options, handle.endpoint, adopt))
 
 
 def _start_others(handle: Handle, resource: _Resource) -> None:
@@ -256,6 +261,7 @@ def _start_others(handle: Handle, resource: _Resource) -> None:
             end = start(getattr(settings, name), resource.current, settings.origins.get(name, name))
             if end is not None:
                 handle._ends.append(end)
+                handle._on.append(name)
 
 
 class _Resource:
@@ -324,7 +330,9 @@ def _flush_after_uvicorn(module: Any) -> None:
 
             handle._deadline = time.monotonic() + SHUTDOWN_SECONDS
             with _guard.guard("flush at exit"):
-                flushing: Awaitable[bool] = run_sync(handle.force_flush, otlp.EXIT_SECONDS)
+                flushing: Awaitable[bool] = run_sync(
+                    functools.partial(handle._otlp.flush, otlp.EXIT_SECONDS, hurried=True)
+                )
                 await flushing
 
     module.Server.shutdown = shutdown
@@ -338,7 +346,7 @@ def _quietly(end: Callable[[], None]) -> None:
 # -- small things --
 
 
-def _born_at_zero(counter: recording.Counter) -> None:
+def _born_at_zero(counter: Counter) -> None:
     """Make every series of a counter by ``reason``: one born at its first failure hides it from increase()."""
     reason = next(label for label in counter.definition.labels if label.name == "reason")
     for member in reason.members:
@@ -377,6 +385,7 @@ def _start_line(handle: Handle) -> str:
         token = " and the bearer token" if settings.metrics_token and not settings.metrics_public else ""
         port = f" and on {settings.metrics_host}:{settings.metrics_port}" if handle._port is not None else ""
         parts.append(f"{settings.metrics_path}{port} for {who}{token}")
-    for name, exporter in (("traces", settings.traces_exporter), ("logs", settings.logs_exporter)):
-        parts.append(f"{name} {'off' if exporter in (None, 'none') else f'to {exporter}'}")
+    for name in ("traces_exporter", "logs_exporter"):
+        signal_name = name.removesuffix("_exporter")
+        parts.append(f"{signal_name} to {getattr(settings, name)}" if name in handle._on else f"{signal_name} off")
     return f"{VERSION}: environment {settings.environment}; {'; '.join(parts)}."

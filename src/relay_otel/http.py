@@ -1,28 +1,24 @@
 """ASGI messages in; request counts, durations, requests in flight and the two SLIs out.
 
-One layer stands round every Starlette and FastAPI application, outside its middleware, whenever the application was
-made: ``install`` replaces ``Starlette.__call__``, and the ``handle`` methods through which a router hands a request
-to the route it chose. There the template is known before the handler runs, through mounts, nested routers and
-middleware that copies the scope. What is left in the scope is the ``Exchange``; it holds neither scope nor ``send``,
-so it makes no reference cycle (one would cost 2.7 us a request, recording-core.md §2).
+``HttpMetrics`` is told of a request four times: it came (``begin``), a router chose (``select``), messages pass
+(``watch``), it is over (``finish``). Who tells it is asgi.py. What is left in the scope is the ``Exchange``; it holds
+neither scope nor ``send``, so it makes no reference cycle (one would cost 2.7 us a request, measured).
 
 What is counted is in docs/metrics.md, what is good and bad in docs/slo.md.
 """
 
 from __future__ import annotations
 
-import functools
 import re
 from bisect import bisect_left
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
-import wrapt
-
 from relay_otel import _guard, instruments
 from relay_otel.recording import Recorder
+from relay_otel.routes import redirect_target, route_path, templates
 
 Scope = Any
 Receive = Callable[[], Awaitable[Any]]
@@ -272,7 +268,7 @@ class HttpMetrics:
                 "root_path": scope.get("app_root_path", scope.get("root_path", "")),  # a mount has changed it
                 "fastapi": {},
             }
-            template = _redirect_target(app.routes, target)
+            template = redirect_target(app.routes, target)
             if template is not None:
                 exchange.mounts = ""
                 self.select(exchange, template, route=True)
@@ -326,7 +322,7 @@ class HttpMetrics:
         try:
             if not scope["path"].endswith(self._metrics_path) or self.metrics_app is None:
                 return False
-            path = _route_path(scope)
+            path = route_path(scope)
             if path != self._metrics_path or scope["method"] not in ("GET", "HEAD"):
                 return False
             return all(template != path for _, template in templates(app.routes))
@@ -347,190 +343,3 @@ def _is_stream(headers: Any) -> bool:
             return True
         length = length or lower == b"content-length"
     return not length
-
-
-def _route_path(scope: Scope) -> str:
-    """The path below the proxy's ``root_path``, as Starlette's routers see it."""
-    path: str = scope["path"]
-    root: str = scope.get("root_path", "")
-    if root and path.startswith(root) and path[len(root) : len(root) + 1] in ("", "/"):
-        return path[len(root) :]
-    return path
-
-
-def templates(routes: Iterable[Any]) -> Iterator[tuple[Any, str]]:
-    """Each route and its template, routers that are included in one another composed; mounts are not entered."""
-    for route in routes:
-        contexts = getattr(route, "effective_route_contexts", None)  # FastAPI >= 0.137 keeps included routers whole
-        for each in contexts() if contexts is not None else (route,):
-            own = getattr(each, "starlette_route", None) or each
-            template = getattr(own, "path_format", None)
-            if template:
-                yield each, template.removesuffix("/{path}") if _is_mount(own) else template
-
-
-def _is_mount(route: Any) -> bool:
-    from starlette.routing import Mount  # this module is used without starlette only to be installed
-
-    return isinstance(route, Mount)
-
-
-def _redirect_target(routes: Iterable[Any], scope: Scope) -> str | None:
-    """Template of the route that ``scope`` would reach, looked for below mounts too."""
-    for route, template in templates(routes):
-        match, child = route.matches(dict(scope))
-        if match.value == 0:  # Match.NONE
-            continue
-        inner = getattr(route, "starlette_route", None) or route
-        if not _is_mount(inner):
-            return template
-        below = _redirect_target(inner.routes or (), {**scope, **child})
-        return template + below if below is not None else None
-    return None
-
-
-# -- installing --
-
-_active: HttpMetrics | None = None
-_hooked = False
-
-
-def install(metrics: HttpMetrics) -> None:
-    """Record the requests of every Starlette application of the process, made before or after this call.
-
-    Nothing of starlette or fastapi is imported: what is not loaded yet is prepared when it is.
-    """
-    global _active, _hooked
-    _active = metrics
-    if not _hooked:
-        _hooked = True
-        wrapt.register_post_import_hook(_prepare_applications, "starlette.applications")
-        wrapt.register_post_import_hook(_prepare_routing, "starlette.routing")
-        wrapt.register_post_import_hook(_prepare_fastapi_routing, "fastapi.routing")
-        wrapt.register_post_import_hook(_prepare_fastapi, "fastapi.applications")
-
-
-def uninstall() -> None:
-    """Record no more requests. What stands round the applications lets them pass."""
-    global _active
-    _active = None
-
-
-def _prepare_applications(module: Any) -> None:
-    call = module.Starlette.__call__
-
-    async def __call__(self: Any, scope: Scope, receive: Receive, send: Send) -> None:
-        metrics = _active
-        if metrics is None:
-            await call(self, scope, receive, send)
-            return
-        if not self._relay_otel_adopted:
-            self._relay_otel_adopted = True
-            with _guard.guard("http.adopt"):
-                metrics.adopt(self)
-        if scope["type"] != "http" or KEY in scope:
-            await call(self, scope, receive, send)
-            return
-        if metrics.answers(self, scope):
-            await metrics.metrics_app(scope, receive, send)  # type: ignore[misc]
-            return
-        scope[KEY] = exchange = metrics.begin(scope)
-        if exchange is None:
-            await call(self, scope, receive, send)
-            return
-        try:
-            receive, send = metrics.watch(exchange, self, scope, receive, send)
-            await call(self, scope, receive, send)
-        except BaseException as error:
-            if not exchange.done:
-                metrics.finish_failed(exchange, error)
-            raise
-        if not exchange.done:
-            metrics.finish_failed(exchange, None)
-
-    module.Starlette._relay_otel_adopted = False
-    module.Starlette.__call__ = __call__
-
-
-Tell = Callable[[HttpMetrics, Exchange, Any, Scope], None]
-"""(metrics, exchange, route, scope): tell the exchange what its router chose."""
-
-
-def _watch_handle(cls: Any, tell: Tell, only_with: str = KEY) -> None:
-    """Tell the exchange of a request which route took it, before ``cls.handle`` runs.
-
-    ``only_with``: key of a scope without which there is nothing to tell.
-    """
-    handle = cls.handle
-
-    def watched(self: Any, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        # A plain function that hands on the coroutine: no frame of its own while the handler runs.
-        if only_with in scope and _active is not None:
-            try:
-                exchange = scope.get(KEY)
-                if exchange is not None:
-                    tell(_active, exchange, self, scope)
-            except Exception as error:
-                _guard.failed("http.route", error)
-        return handle(self, scope, receive, send)  # type: ignore[no-any-return]
-
-    cls.handle = watched
-
-
-def _prepare_routing(module: Any) -> None:
-    _watch_handle(module.Route, _took_route)
-    _watch_handle(module.Mount, _took_mount)
-
-
-def _prepare_fastapi_routing(module: Any) -> None:
-    _watch_handle(module.APIRoute, _took_included_route, only_with="fastapi")
-    frontends = getattr(module, "_FrontendRouteGroup", None)  # app.frontend(): FastAPI's own static sites
-    if frontends is not None:
-        _watch_handle(frontends, _took_frontend)
-
-
-def _took_route(metrics: HttpMetrics, exchange: Exchange, route: Any, scope: Scope) -> None:
-    metrics.select(exchange, route.path_format, route=True)
-
-
-def _took_included_route(metrics: HttpMetrics, exchange: Exchange, route: Any, scope: Scope) -> None:
-    # One route object serves every inclusion of its router; the prefixes are in the inclusion's context.
-    context = scope.get("fastapi", _NOTHING).get("effective_route_context")
-    if context is not None and context.original_route is route:
-        metrics.select(exchange, context.path_format, route=True)
-    # Without a context APIRoute.handle goes on to Route.handle, which tells.
-
-
-def _took_mount(metrics: HttpMetrics, exchange: Exchange, mount: Any, scope: Scope) -> None:
-    # A mounted router chooses on; any other mounted application (StaticFiles, WSGI) is the end of the way.
-    if getattr(getattr(mount, "_base_app", mount.app), "routes", None) is None:
-        metrics.select(exchange, mount.path_format, route=False)
-    exchange.mounts += mount.path_format.removesuffix("/{path}")
-
-
-def _took_frontend(metrics: HttpMetrics, exchange: Exchange, group: Any, scope: Scope) -> None:
-    # The rest is the file's path; what stands before it is the path the frontend was given.
-    path, rest = _route_path(scope), scope["fastapi"].get("frontend_path", "")
-    metrics.select(exchange, path[: len(path) - len(rest)].rstrip("/") + "/{path}", route=False)
-
-
-_NOTHING: dict[str, Any] = {}
-
-
-def _prepare_fastapi(module: Any) -> None:
-    init = module.FastAPI.__init__
-
-    @functools.wraps(init)
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        init(self, *args, **kwargs)
-        with _guard.guard("http.native"):
-            silence_native(self)
-
-    module.FastAPI.__init__ = __init__
-
-
-def silence_native(app: Any) -> None:
-    """Switch FastAPI's native HTTP metrics off for one application (FastAPI >= 0.142), unless they are wanted."""
-    config = getattr(app, "_telemetry", None)
-    if _active is not None and not _active.options.native_metrics and isinstance(config, dict):
-        config["metrics"] = False

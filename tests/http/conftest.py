@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from relay_otel import http
+from relay_otel import asgi
 from relay_otel.export.exposition import Access, MetricsEndpoint
 from relay_otel.http import HttpMetrics, HttpOptions
 from relay_otel.recording import Recorder
@@ -62,6 +62,6 @@ def options() -> HttpOptions:
 def collected(recorder: Recorder, options: HttpOptions) -> Iterator[Collected]:
     """Every Starlette application is watched while the test runs."""
     endpoint = MetricsEndpoint(recorder.collect, Access())
-    http.install(HttpMetrics(recorder, options, endpoint, http.silence_native))
+    asgi.install(HttpMetrics(recorder, options, endpoint, asgi.silence_native))
     yield Collected(recorder)
-    http.uninstall()
+    asgi.uninstall()

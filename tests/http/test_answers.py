@@ -10,7 +10,7 @@ import pytest
 from fastapi import BackgroundTasks, FastAPI, Request
 from starlette.responses import FileResponse, Response, StreamingResponse
 
-from relay_otel import _guard, http
+from relay_otel import _guard, asgi, http
 from relay_otel.http import HttpOptions
 from relay_otel.recording import Recorder
 from tests.http.asgi import ask, get
@@ -412,12 +412,12 @@ def test_a_fault_of_ours_costs_no_request(
 
     for name in broken:
         monkeypatch.setattr(metrics, name, fail)
-    http.install(metrics)
+    asgi.install(metrics)
     app = FastAPI()
     app.add_api_route("/x", lambda: "x")
 
     answers = [get(app, "/x").status for _ in range(3)]
-    http.uninstall()
+    asgi.uninstall()
 
     assert answers == [200, 200, 200]
     assert said == ["http.begin failed and was skipped: RuntimeError: no"]

@@ -301,11 +301,11 @@ def test_built_before_installing(recorder: Any, options: Any) -> None:
     app = chat_api()
     get(app, "/api/acme/outer/inner/3/leaf/9")
 
-    from relay_otel import http
+    from relay_otel import asgi, http
 
-    http.install(http.HttpMetrics(recorder, options))
+    asgi.install(http.HttpMetrics(recorder, options))
     get(app, "/api/acme/outer/inner/3/leaf/9")
-    http.uninstall()
+    asgi.uninstall()
     get(app, "/api/acme/outer/inner/3/leaf/9")
 
     assert Collected(recorder).requests() == {("GET", "/api/{tenant}/outer/inner/{x}/leaf/{id}", "200"): 1}

@@ -38,6 +38,10 @@ from relay_otel.definitions import Definition
 from relay_otel.recording import Family, Point
 
 SCOPE = InstrumentationScope("relay_otel")
+PATIENCE_SECONDS = 30
+"""A collector that refuses connections is not asked again before the next export when that is due within this time:
+totals are cumulative, so nothing is lost, and the sentence about it comes at once."""
+
 EXIT_SECONDS = 1.5
 """For the last export at exit: the promise is 2 s for all of it (design.md, budgets)."""
 
@@ -164,7 +168,9 @@ class OtlpExport:
         self._succeeded = False
         self._busy = False
         self._stop = False
-        self._words = _UpstreamWords()
+        self._hurried = False
+        self._gave_up = False
+        self._words = _UpstreamWords(self._refused)
         self._thread = threading.Thread(target=self._run, name="relay-otel export", daemon=True)
         self._thread.start()
 
@@ -196,6 +202,7 @@ class OtlpExport:
         began = time.monotonic()
         try:
             self._words.forget()
+            self._gave_up = False
             exporter = self._exporter
             if exporter is None:
                 exporter = self._exporter = self._make_exporter()
@@ -205,7 +212,7 @@ class OtlpExport:
             self._lost("error")
             _guard.failed("OTLP export", error)
             return False
-        if result is not MetricExportResult.SUCCESS and self._exporter is not exporter:
+        if result is not MetricExportResult.SUCCESS and self._exporter is not exporter and not self._gave_up:
             return False  # ended by a flush, which exports again at once, or by shutdown, which says so
         key = f"collector:{self._endpoint}"
         if result is MetricExportResult.SUCCESS:
@@ -221,17 +228,30 @@ class OtlpExport:
             self._say_dead(self._words.last or reason)
         return False
 
+    def _refused(self) -> None:
+        """On the export thread, when the collector refused a connection and the exporter is about to wait."""
+        if self._stop or self._hurried or self._interval <= PATIENCE_SECONDS:
+            self._gave_up = True
+            self._end_exporter()
+
     def _say_dead(self, why: str) -> None:
+        what = "What was counted since the last export is lost."
+        if not self._stop:
+            what = "Counting goes on, nothing is lost while the app lives."
         _guard.say_once(
             f"collector:{self._endpoint}",
             f"the collector at {self._endpoint} is not taking metrics ({why}); "
-            "start it or set OTEL_EXPORTER_OTLP_ENDPOINT. Counting goes on, nothing is lost while the app lives.",
+            f"start it or set OTEL_EXPORTER_OTLP_ENDPOINT. {what}",
         )
 
-    def flush(self, timeout: float) -> bool:
-        """Export now; True when the collector took it within ``timeout`` seconds."""
+    def flush(self, timeout: float, *, hurried: bool = False) -> bool:
+        """Export now; True when the collector took it within ``timeout`` seconds.
+
+        ``hurried``: the process ends, so a collector that refuses connections is asked once only.
+        """
         if self._ended:
             return False
+        self._hurried = hurried
         with self._done:
             self._asked += 1
             asked = self._asked
@@ -279,8 +299,9 @@ class _UpstreamWords(logging.Filter):
         "opentelemetry.exporter.otlp.common.http",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, refused: Callable[[], None]) -> None:
         super().__init__()
+        self._refused = refused
         self.last = ""
         self._status = ""
         self.ours = False
@@ -317,6 +338,8 @@ class _UpstreamWords(logging.Filter):
             self.ours, self.last = True, text[:200]
         if "Transient error" in text or "reason: " in text:
             self.last = _short(text)
+            if "Transient error" in text and self.last == REFUSED:
+                self._refused()
         return False
 
     def reason(self, seconds: float) -> str:
@@ -333,24 +356,27 @@ class _UpstreamWords(logging.Filter):
         return "unreachable"
 
 
+REFUSED = "connection refused"
 _PHRASES = frozenset(status.phrase for status in HTTPStatus)
 
 
 class _Silence:
     def __init__(self, threads: set[int]) -> None:
         self._threads = threads
+        self._own = threading.get_ident() in threads  # the export thread stays silent
 
     def __enter__(self) -> None:
         self._threads.add(threading.get_ident())
 
     def __exit__(self, *_: object) -> None:
-        self._threads.discard(threading.get_ident())
+        if not self._own:
+            self._threads.discard(threading.get_ident())
 
 
 def _short(text: str) -> str:
     """The telling part of the exporter's message, which may wrap a chain of exceptions."""
     for sign, words in (
-        ("Connection refused", "connection refused"),
+        ("Connection refused", REFUSED),
         ("Name or service not known", "unknown host"),
         ("Temporary failure in name resolution", "unknown host"),
         ("timed out", "timed out"),
