@@ -328,6 +328,21 @@ def test_stock_instruments_on_both_paths() -> None:
     assert 'shop_clicks_total{page="home"} 2.0\n' in done.stdout, done.stderr
 
 
+def test_a_callback_that_hangs_does_not_hold_the_exit_up() -> None:
+    """A user's observable callback that does not come back costs its own metrics, not the end of the process."""
+    code = START + (
+        "import threading\nfrom opentelemetry import metrics\n"
+        "entered = threading.Event()\n"
+        "def hang(options): entered.set(); threading.Event().wait()\n"
+        "metrics.get_meter('shop').create_observable_gauge('stuck', [hang])\n"
+        "threading.Thread(target=handle.endpoint.text, daemon=True).start()\n"
+        "entered.wait()\n"
+    )
+    done = run(code)  # its time-out is the assertion
+
+    assert done.returncode == 0
+
+
 def test_a_foreign_provider_is_named() -> None:
     """Where somebody else has set the MeterProvider, our metrics go on, and one line says what does not."""
     code = (

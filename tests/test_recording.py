@@ -242,6 +242,18 @@ def test_names_of_a_histograms_series_are_taken(recorder: Recorder) -> None:
         recorder.define("histogram", "wait", unit="s", bounds=(1.0,))
 
 
+def test_long_values_are_cut(recorder: Recorder) -> None:
+    """A label value of a megabyte would stand in every scrape: it is cut off, and counted as limited."""
+    counter = orders(recorder)
+    counter.add(1, {"plan": "x" * 1_000_000})
+    counter.labels("x" * 1_000_000).inc()
+
+    assert {"x" * 256: 2.0} == totals(recorder, "orders_total")
+    assert {"orders_total": 2.0} == {
+        metric: count for metric, count in totals(recorder, "relay_otel_series_limited_total").items() if count
+    }
+
+
 def test_another_environment_is_another_series(recorder: Recorder) -> None:
     """A call may name an environment that is not the process's own; it gets a series of its own."""
     recorder.environment = "beta"

@@ -75,18 +75,17 @@ class Handle:
             timeout = max(0.1, min(timeout, self._deadline - time.monotonic()))
         deadline = time.monotonic() + timeout * 0.95
         asgi.uninstall()
-        others = [threading.Thread(target=_quietly, args=(end,), daemon=True) for end in self._ends]
-        for thread in others:
-            thread.start()
+        # On threads: the stock SDK may be waiting for a user's callback that does not come back.
+        ends = [*self._ends, *(functools.partial(_provider().remove_metric_reader, each) for each in self._readers)]
+        others = [threading.Thread(target=_quietly, args=(end,), daemon=True) for end in ends]
         arrived = True
         if self._otlp is not None:
             with _guard.guard("shutdown"):
                 arrived = self._otlp.shutdown(min(otlp.EXIT_SECONDS, timeout * 0.75))
         for thread in others:
+            thread.start()
+        for thread in others:
             thread.join(max(0.0, deadline - time.monotonic()))
-        for reader in self._readers:
-            with _guard.guard("shutdown"):
-                _provider().remove_metric_reader(reader)
         return arrived
 
     def __enter__(self) -> Handle:
@@ -219,6 +218,7 @@ def _start_otlp(handle: Handle, resource: _Resource) -> None:
             endpoint=settings.metrics_endpoint,
             # The stock exporter tries again until its time is up; totals are cumulative, so the next interval will do.
             # Not below 2 s: with less it gives up before its first second try, without saying why.
+            session=otlp.session(),
             timeout=min(_upstream_timeout(), max(settings.export_interval, 2.0)),
         )
 
@@ -328,7 +328,7 @@ def _flush_after_uvicorn(module: Any) -> None:
         if handle is not None and handle._otlp is not None:
             from anyio.to_thread import run_sync
 
-            handle._deadline = time.monotonic() + SHUTDOWN_SECONDS
+            handle._deadline = time.monotonic() + SHUTDOWN_SECONDS * 0.8  # the server needs some of it
             with _guard.guard("flush at exit"):
                 flushing: Awaitable[bool] = run_sync(
                     functools.partial(handle._otlp.flush, otlp.EXIT_SECONDS, hurried=True)

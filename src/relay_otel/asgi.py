@@ -15,8 +15,8 @@ from typing import Any
 import wrapt
 
 from relay_otel import _guard
-from relay_otel.http import KEY, Exchange, HttpMetrics, Receive, Scope, Send
-from relay_otel.routes import route_path
+from relay_otel.http import KEY, MOUNTS, App, Exchange, HttpMetrics, Receive, Scope, Send
+from relay_otel.routes import ends_here, route_path
 
 _active: HttpMetrics | None = None
 _hooked = False
@@ -35,6 +35,7 @@ def install(metrics: HttpMetrics) -> None:
         wrapt.register_post_import_hook(_prepare_routing, "starlette.routing")
         wrapt.register_post_import_hook(_prepare_fastapi_routing, "fastapi.routing")
         wrapt.register_post_import_hook(_prepare_fastapi, "fastapi.applications")
+        wrapt.register_post_import_hook(_prepare_base_middleware, "starlette.middleware.base")
 
 
 def uninstall() -> None:
@@ -105,6 +106,44 @@ def _watch_handle(cls: Any, tell: Tell, only_with: str = KEY) -> None:
     cls.handle = watched
 
 
+def _prepare_base_middleware(module: Any) -> None:
+    """BaseHTTPMiddleware closes a body that broke off as if it were complete, and raises only then: note it before."""
+    call = module.BaseHTTPMiddleware.__call__
+
+    @functools.wraps(call)
+    async def __call__(self: Any, scope: Scope, receive: Receive, send: Send) -> None:
+        if _active is not None and not isinstance(self.app, _NotesBrokenBody):
+            self.app = _NotesBrokenBody(self.app)
+        await call(self, scope, receive, send)
+
+    module.BaseHTTPMiddleware.__call__ = __call__
+
+
+class _NotesBrokenBody:
+    """The application inside a BaseHTTPMiddleware; tells the exchange of a body that broke off in it."""
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = scope.get(KEY)
+        if exchange is None:
+            await self.app(scope, receive, send)
+            return
+        unfinished = False
+
+        def watched(message: Any) -> Awaitable[None]:
+            nonlocal unfinished
+            unfinished = message["type"] == "http.response.start" or bool(message.get("more_body"))
+            return send(message)
+
+        try:
+            await self.app(scope, receive, watched)
+        except Exception as error:
+            exchange.broken = unfinished and not exchange.left and type(error).__name__ != "ClientDisconnect"
+            raise
+
+
 def _prepare_routing(module: Any) -> None:
     _watch_handle(module.Route, _took_route)
     _watch_handle(module.Mount, _took_mount)
@@ -118,28 +157,29 @@ def _prepare_fastapi_routing(module: Any) -> None:
 
 
 def _took_route(metrics: HttpMetrics, exchange: Exchange, route: Any, scope: Scope) -> None:
-    metrics.select(exchange, route.path_format, route=True)
+    metrics.select(exchange, scope.get(MOUNTS, "") + route.path_format, route=True)
 
 
 def _took_included_route(metrics: HttpMetrics, exchange: Exchange, route: Any, scope: Scope) -> None:
     # One route object serves every inclusion of its router; the prefixes are in the inclusion's context.
     context = scope.get("fastapi", _NOTHING).get("effective_route_context")
     if context is not None and context.original_route is route:
-        metrics.select(exchange, context.path_format, route=True)
+        metrics.select(exchange, scope.get(MOUNTS, "") + context.path_format, route=True)
     # Without a context APIRoute.handle goes on to Route.handle, which tells.
 
 
 def _took_mount(metrics: HttpMetrics, exchange: Exchange, mount: Any, scope: Scope) -> None:
-    # A mounted router chooses on; any other mounted application (StaticFiles, WSGI) is the end of the way.
-    if getattr(getattr(mount, "_base_app", mount.app), "routes", None) is None:
-        metrics.select(exchange, mount.path_format, route=False)
-    exchange.mounts += mount.path_format.removesuffix("/{path}")
+    passed = scope.get(MOUNTS, "")
+    if ends_here(mount):  # a mounted router chooses on
+        metrics.select(exchange, passed + mount.path_format, route=False)
+    scope[MOUNTS] = passed + mount.path_format.removesuffix("/{path}")
 
 
 def _took_frontend(metrics: HttpMetrics, exchange: Exchange, group: Any, scope: Scope) -> None:
     # The rest is the file's path; what stands before it is the path the frontend was given.
     path, rest = route_path(scope), scope["fastapi"].get("frontend_path", "")
-    metrics.select(exchange, path[: len(path) - len(rest)].rstrip("/") + "/{path}", route=False)
+    template = path[: len(path) - len(rest)].rstrip("/") + "/{path}"
+    metrics.select(exchange, scope.get(MOUNTS, "") + template, route=False)
 
 
 _NOTHING: dict[str, Any] = {}

@@ -10,15 +10,17 @@ What is counted is in docs/metrics.md, what is good and bad in docs/slo.md.
 from __future__ import annotations
 
 import re
+from asyncio import CancelledError
 from bisect import bisect_left
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
+from urllib.parse import quote
 
 from relay_otel import _guard, instruments
 from relay_otel.recording import Recorder
-from relay_otel.routes import redirect_target, route_path, templates
+from relay_otel.routes import has_route, is_mount, redirect_target, route_path
 
 Scope = Any
 Receive = Callable[[], Awaitable[Any]]
@@ -27,6 +29,9 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 KEY = "relay_otel"
 """Where a scope keeps its Exchange; None where the request is counted nowhere."""
+
+MOUNTS = "relay_otel.mounts"
+"""Where a scope keeps the templates of the mounts it passed; copied and discarded with the scope, as root_path is."""
 
 UNMATCHED = "unmatched"
 CLIENT_CLOSED = 499
@@ -77,18 +82,18 @@ class Method:
 class Exchange:
     """One request and its answer. Changes while it lasts; belongs to one request only."""
 
-    __slots__ = ("done", "endpoint", "headers", "left", "method", "mounts", "routed", "started", "status", "streamed")
+    __slots__ = ("broken", "done", "endpoint", "headers", "left", "method", "routed", "started", "status", "streamed")
 
     def __init__(self, method: Method) -> None:
         self.method = method
         self.endpoint = method.unmatched
-        self.mounts = ""
-        """Templates of the mounts passed so far."""
         self.routed = False
         """A route took it. False where a mount was all that matched."""
         self.status = 0
         self.headers: Any = None
         self.streamed = False
+        self.broken = False
+        """The body broke off, and not by the client's fault."""
         self.left = False
         """The client is known to have gone."""
         self.done = False
@@ -186,11 +191,13 @@ class HttpMetrics:
                 elif not exchange.done:
                     # The server may be killed after this byte is out, so count before handing it over.
                     self.finish(exchange, exchange.status)
-            elif kind == "http.response.start":
-                exchange.status = status = CLIENT_CLOSED if exchange.left else message["status"]
-                if status == 307 and not exchange.routed:
-                    self._follow_slash(app, scope, exchange)
+            elif kind == "http.response.start" and not exchange.status:  # a second one is a fault: the first is out
+                # uvicorn's cycle knows without a receive() that the client has gone; others have no such attribute.
+                gone = exchange.left or getattr(getattr(receive, "__self__", None), "disconnected", False) is True
+                exchange.status = CLIENT_CLOSED if gone else message["status"]
                 exchange.headers = message.get("headers")
+                if not exchange.routed:
+                    self._look_again(app, scope, exchange)
             elif kind in _LAST_KINDS and not exchange.done:
                 self.finish(exchange, exchange.status)
             return send(message)
@@ -204,9 +211,8 @@ class HttpMetrics:
         return watched_receive, watched_send
 
     def select(self, exchange: Exchange, template: str, *, route: bool) -> None:
-        """A router chose: ``template`` is below the mounts passed so far. ``route``: it is not a mount."""
+        """A router chose ``template``, mounts composed. ``route``: it is not a mount that was all that matched."""
         try:
-            template = exchange.mounts + template
             try:
                 endpoint = exchange.method.endpoints[template]
             except KeyError:
@@ -220,8 +226,8 @@ class HttpMetrics:
         except Exception as error:
             _guard.failed("http.select", error)
 
-    def finish(self, exchange: Exchange, status: int, broken: bool = False) -> None:
-        """The last body byte is about to go, or none will. ``broken``: it broke off, not by the client's fault."""
+    def finish(self, exchange: Exchange, status: int) -> None:
+        """The last body byte is about to go, or none will."""
         exchange.done = True
         try:
             seconds = perf_counter() - exchange.started
@@ -240,7 +246,7 @@ class HttpMetrics:
             cells[duration] += seconds
             cells[bucket] += 1.0
             if row.availability is not None:
-                if broken:
+                if exchange.broken:
                     cells[self._sli["availability", "bad"]] += 1.0
                     return
                 cells[row.availability] += 1.0
@@ -251,27 +257,38 @@ class HttpMetrics:
 
     def finish_failed(self, exchange: Exchange, error: BaseException | None) -> None:
         """The application ended without a last body byte, with ``error`` or by returning."""
-        cancelled = error is not None and not isinstance(error, Exception)
+        # In mid-body only the server cancels: no server does it because a client left a stream.
+        cancelled = isinstance(error, CancelledError) and exchange.status == 0
         gone = exchange.left or cancelled or type(error).__name__ == "ClientDisconnect"
         status = exchange.status
         if status == 0:
             status = CLIENT_CLOSED if gone else 500
-        self.finish(exchange, status, broken=not gone)
+        exchange.broken = not gone
+        self.finish(exchange, status)
 
-    def _follow_slash(self, app: Any, scope: Scope, exchange: Exchange) -> None:
-        """A router's redirect, when only a slash is missing or too much, counts where it leads to."""
-        with _guard.guard("http.redirect"):
-            path = scope["path"]
-            target = {
-                **scope,
-                "path": path.rstrip("/") if path.endswith("/") else path + "/",
-                "root_path": scope.get("app_root_path", scope.get("root_path", "")),  # a mount has changed it
-                "fastapi": {},
-            }
-            template = redirect_target(app.routes, target)
-            if template is not None:
-                exchange.mounts = ""
-                self.select(exchange, template, route=True)
+    def _look_again(self, app: Any, scope: Scope, exchange: Exchange) -> None:
+        """No router has told of a route: a redirect counts where it leads to, a route with a ``handle`` of its own
+        has left its name in the scope."""
+        with _guard.guard("http.route"):
+            if exchange.status == 307:
+                template = self._slash_target(app, scope, exchange)
+                if template is not None:
+                    self.select(exchange, template, route=True)
+            elif exchange.endpoint is exchange.method.unmatched:
+                route = scope.get("route")
+                template = getattr(route, "path_format", None)
+                if template is not None and not is_mount(route):
+                    self.select(exchange, scope.get(MOUNTS, "") + template, route=True)
+
+    def _slash_target(self, app: Any, scope: Scope, exchange: Exchange) -> str | None:
+        """Template a router's redirect leads to, when only a slash is missing or too much."""
+        path = scope["path"]
+        target = path.rstrip("/") if path.endswith("/") else path + "/"
+        headers = dict(exchange.headers or ())
+        if not headers.get(b"location", b"").partition(b"?")[0].endswith(quote(target).encode()):
+            return None  # somebody else's redirect, say to https
+        root = scope.get("app_root_path", scope.get("root_path", ""))  # a mount has changed root_path
+        return redirect_target(app.routes, {**scope, "path": target, "root_path": root, "fastapi": {}})
 
     # -- tables --
 
@@ -299,7 +316,7 @@ class HttpMetrics:
             method,
             template,
             self._in_flight.place(labels),
-            in_slo=template not in self.options.health_paths,
+            in_slo=(template.rstrip("/") or "/") not in self.options.health_paths,
         )
 
     def _row(self, endpoint: Endpoint, status: int) -> Row:
@@ -325,7 +342,7 @@ class HttpMetrics:
             path = route_path(scope)
             if path != self._metrics_path or scope["method"] not in ("GET", "HEAD"):
                 return False
-            return all(template != path for _, template in templates(app.routes))
+            return not has_route(app.routes, path)
         except Exception as error:
             _guard.failed("http.metrics", error)
             return False

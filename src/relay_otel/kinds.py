@@ -73,14 +73,14 @@ class Instrument:
 
     # -- the words --
 
-    def bind(self, **labels: str) -> Series:
+    def bind(self, /, **labels: str) -> Series:
         """The series of these labels (``environment`` may be left out). Keep it: that is what makes it fast.
 
         Labels that do not fit give a series that drops what it is told, counted and said once.
         """
         return self._series(labels)
 
-    def labels(self, *values: object, **labels: object) -> Series:
+    def labels(self, /, *values: object, **labels: object) -> Series:
         """As prometheus_client: values by position or by name, turned into text with ``str()``."""
         if values:
             names = self.places.names

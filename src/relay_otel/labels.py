@@ -20,6 +20,9 @@ OTHER = "other"
 ENVIRONMENT_LIMIT = 20
 """Environments named in calls rather than configured. A product has a handful; more is a mistake."""
 
+VALUE_LENGTH = 256
+"""Characters of a label value; the rest is cut off. A hundred values of a megabyte would make every scrape 100 MB."""
+
 Attributes = Mapping[str, Any]
 
 
@@ -85,9 +88,14 @@ class Places:
             Dropped: labels missing, unknown or not text, or no cell left.
         """
         values, environment = self._values(attributes)
+        cut = any(len(value) > VALUE_LENGTH for value in values)
+        if cut:
+            values = tuple([value[:VALUE_LENGTH] for value in values])
         if environment is not None:
-            return self._place_elsewhere(values, environment)
-        return self._place(values)
+            index, limited = self._place_elsewhere(values, environment[:VALUE_LENGTH])
+        else:
+            index, limited = self._place(values)
+        return index, limited or cut
 
     def _values(self, attributes: Attributes) -> tuple[tuple[str, ...], str | None]:
         if not isinstance(attributes, Mapping):

@@ -49,6 +49,11 @@ async def fail() -> None:
     raise RuntimeError("as asked")
 
 
+@app.get("/slow")
+async def slow() -> None:
+    await asyncio.sleep(1)  # longer than its impatient client waits
+
+
 @app.get("/stream")
 async def stream() -> StreamingResponse:
     async def parts() -> AsyncIterator[bytes]:

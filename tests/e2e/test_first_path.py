@@ -8,6 +8,7 @@ import sys
 import threading
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.e2e.conftest import JOB, Book, Stack, client_of, in_prometheus, series
@@ -91,6 +92,17 @@ def test_reload(stack: Stack, start: str) -> None:
         server.stop()
 
         assert stack.wait_pushed(book.rows) == book.rows
+
+
+def test_a_client_that_leaves_is_499(stack: Stack) -> None:
+    """A client that goes away while the handler works is 499 and in no SLO, though the handler heard nothing of it."""
+    server = stack.serve("wrapper")
+    with httpx.Client(base_url=server.url, timeout=0.3, trust_env=False) as client, pytest.raises(httpx.ReadTimeout):
+        client.get("/slow")
+
+    wanted = {("GET", "/slow", "499"): 1}
+    assert stack.wait_pushed(wanted) == wanted
+    assert stack.pushed.value('sum(sli_requests_total{job="shop"})') == 0
 
 
 @pytest.mark.parametrize("start", STARTS)

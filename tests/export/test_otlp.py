@@ -145,7 +145,7 @@ def start(book: Book, said: list[str]) -> Iterator[Start]:
     ) -> OtlpExport:
         export = OtlpExport(
             book.data,
-            make or (lambda: OTLPMetricExporter(endpoint=endpoint, timeout=timeout)),
+            make or (lambda: OTLPMetricExporter(endpoint=endpoint, timeout=timeout, session=otlp.session())),
             interval=interval,
             endpoint=endpoint,
             arrived=lambda: book.arrived.put(None),
@@ -219,7 +219,8 @@ AT_THE_END = "What was counted since the last export is lost."
 
 
 def refused(endpoint: str, why: str = "connection refused", what: str = GOES_ON) -> str:
-    return f"the collector at {endpoint} is not taking metrics ({why}); start it or set OTEL_EXPORTER_OTLP_ENDPOINT. {what}"
+    repair = "start it or set OTEL_EXPORTER_OTLP_ENDPOINT."
+    return f"the collector at {endpoint} is not taking metrics ({why}); {repair} {what}"
 
 
 def back(endpoint: str) -> str:
@@ -316,7 +317,17 @@ def test_a_collector_that_hangs_is_a_timeout(collector: Collector, book: Book, s
     assert ("timeout", [refused(collector.endpoint, "timed out")]) == (book.lost.get(timeout=DEADLINE_SECONDS), said)
 
 
-@pytest.mark.parametrize(("status", "reason"), [(400, "Bad Request"), (401, "Unauthorized"), (404, "Not Found")])
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        (400, "Bad Request"),
+        (401, "Unauthorized"),
+        (404, "Not Found"),
+        (301, "Moved Permanently"),
+        (307, "Temporary Redirect"),
+        (429, "Too Many Requests"),
+    ],
+)
 def test_a_collector_that_refuses_is_rejected(
     collector: Collector, book: Book, start: Start, said: list[str], status: int, reason: str
 ) -> None:
@@ -325,7 +336,7 @@ def test_a_collector_that_refuses_is_rejected(
     arrived = start(collector.endpoint).flush(DEADLINE_SECONDS)
 
     assert (False, "rejected", 1) == (arrived, book.lost.get(timeout=DEADLINE_SECONDS), len(said))
-    assert str(status) in said[0] or reason in said[0]
+    assert f"(HTTP {status} {reason})" in said[0]
 
 
 def test_a_collector_that_is_overloaded_is_rejected_too(

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from fastapi import BackgroundTasks, FastAPI, Request
+from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.responses import FileResponse, Response, StreamingResponse
 
 from relay_otel import _guard, asgi, http
@@ -146,6 +147,74 @@ def test_a_body_that_broke_off_is_bad(collected: Collected, error: Exception | N
     get(raw([start(200, content_length="10"), part(more=True)], error), "/raw")
 
     assert collected.requests() == {("GET", "/raw", "200"): 1}
+    assert collected.sli() == {"availability bad": 1}
+
+
+def test_a_body_that_broke_off_below_middleware_is_bad(collected: Collected) -> None:
+    """BaseHTTPMiddleware ends a broken body as if it were whole; it is bad all the same."""
+
+    class Passing(BaseHTTPMiddleware):
+        async def dispatch(self, request: Any, call_next: Any) -> Any:
+            return await call_next(request)
+
+    async def parts() -> AsyncIterator[bytes]:
+        yield b"one"
+        raise RuntimeError("broke")
+
+    app = FastAPI()
+    app.add_middleware(Passing)
+    app.add_api_route("/whole", lambda: "x")
+
+    @app.get("/stream")
+    async def stream() -> StreamingResponse:
+        return StreamingResponse(parts())
+
+    get(app, "/stream")
+    get(app, "/whole")
+
+    assert collected.requests() == {("GET", "/stream", "200"): 1, ("GET", "/whole", "200"): 1}
+    assert collected.sli() == {"availability bad": 1, "availability good": 1, "latency good": 1}
+
+
+def test_the_first_status_counts(collected: Collected) -> None:
+    """An application that answers twice broke the protocol: the client has the first status and half a body."""
+    get(raw([start(200), part(more=True), start(504), part()]), "/raw")
+
+    assert set(collected.requests()) == {("GET", "/raw", "200")}
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), GeneratorExit()])
+def test_other_ends_of_a_handler_are_500(collected: Collected, error: BaseException) -> None:
+    """Only a cancelled task is 499; whatever else ends a handler is the server's failure, and goes on untouched."""
+    with pytest.raises(type(error)):
+        get(raw([], error), "/raw")
+
+    assert collected.requests() == {("GET", "/raw", "500"): 1}
+    assert collected.sli() == {"availability bad": 1}
+
+
+def test_a_stream_the_server_cancels_is_bad(collected: Collected) -> None:
+    """No server cancels because a client left a stream: the half answer is the server's doing."""
+    app, began = FastAPI(), asyncio.Event()
+
+    async def parts() -> AsyncIterator[bytes]:
+        yield b"one"
+        began.set()
+        await asyncio.Event().wait()
+
+    @app.get("/stream")
+    async def stream() -> StreamingResponse:
+        return StreamingResponse(parts())
+
+    async def story() -> None:
+        request = asyncio.create_task(ask(app, "/stream"))
+        await began.wait()
+        request.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await request
+
+    asyncio.run(story())
+    assert collected.requests() == {("GET", "/stream", "200"): 1}
     assert collected.sli() == {"availability bad": 1}
 
 

@@ -9,6 +9,8 @@ import pytest
 from fastapi import APIRouter, FastAPI
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.applications import Starlette
+from starlette.responses import JSONResponse
+from starlette.routing import Route
 from starlette.staticfiles import StaticFiles
 
 from tests.http.asgi import ask, get
@@ -82,7 +84,14 @@ def own_mount(app: FastAPI) -> None:
     app.mount("/metrics", exporter)
 
 
-@pytest.mark.parametrize("make", [own_route, own_included_route, own_mount])
+def own_route_below_a_mount(app: FastAPI) -> None:
+    async def own(request: Any) -> JSONResponse:
+        return JSONResponse("own")
+
+    app.mount("/", Starlette(routes=[Route("/metrics", own)]))
+
+
+@pytest.mark.parametrize("make", [own_route, own_included_route, own_mount, own_route_below_a_mount])
 def test_the_apps_own_metrics_stay_the_apps(collected: Collected, make: Any) -> None:
     """A route or mount of the application's own at that path answers, and is counted like any other."""
     app = FastAPI()

@@ -11,6 +11,7 @@ from fastapi import APIRouter, FastAPI, HTTPException
 from fastapi.middleware.cors import CORSMiddleware
 from starlette.applications import Starlette
 from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.middleware.httpsredirect import HTTPSRedirectMiddleware
 from starlette.responses import PlainTextResponse
 from starlette.routing import Host, Mount, Route, Router
 from starlette.staticfiles import StaticFiles
@@ -196,6 +197,7 @@ def test_base_http_middleware(collected: Collected) -> None:
         ("/static/a/deep.txt", "GET", ("GET", "/static/{path}", "200")),
         ("/static/missing.txt", "GET", ("GET", "unmatched", "404")),
         ("/static/hello.txt", "POST", ("POST", "/static/{path}", "405")),
+        ("/static", "GET", ("GET", "/static/{path}", "307")),
         ("/nowhere", "BREW", ("_OTHER", "unmatched", "404")),
         ("/nowhere", "get", ("_OTHER", "unmatched", "404")),
     ],
@@ -273,6 +275,55 @@ def test_foreign_application_below_a_mount(collected: Collected) -> None:
     get_all(app, ["/legacy/a", "/legacy/b/c", "/legacy/missing"])
 
     assert collected.requests() == {("GET", "/legacy/{path}", "200"): 2, ("GET", "unmatched", "404"): 1}
+
+
+def test_middleware_that_tries_again(collected: Collected) -> None:
+    """A middleware that calls the application twice does not pile prefixes up."""
+
+    class Retrying:
+        def __init__(self, app: Any) -> None:
+            self.app = app
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            async def nowhere(message: Any) -> None: ...
+
+            await self.app(dict(scope), receive, nowhere)
+            await self.app(dict(scope), receive, send)
+
+    app = FastAPI()
+    app.mount("/sub/{tenant}", child_app())
+    app.add_middleware(Retrying)
+
+    get(app, "/sub/acme/child/1")
+
+    assert collected.requests() == {("GET", "/sub/{tenant}/child/{id}", "200"): 1}
+
+
+def test_routes_with_a_handle_of_their_own(collected: Collected) -> None:
+    """A route class that replaces handle() without calling ours is known by what the router left in the scope."""
+
+    class Own(Route):
+        async def handle(self, scope: Any, receive: Any, send: Any) -> None:
+            await self.app(scope, receive, send)
+
+    app = Starlette(routes=[Own("/own/{id}", hello), Mount("/m/{x}", routes=[Own("/own/{id}", hello)])])
+
+    get_all(app, ["/own/1", "/m/1/own/2", "/m/1/nothing"])
+
+    assert collected.requests() == {
+        ("GET", "/own/{id}", "200"): 1,
+        ("GET", "/m/{x}/own/{id}", "200"): 1,
+        ("GET", "unmatched", "404"): 1,
+    }
+
+
+def test_redirects_that_are_not_a_routers(collected: Collected) -> None:
+    """A middleware's redirect to https was taken by no route, though its path looks like one with a slash."""
+    app = Starlette(routes=[Route("/a/{x}", hello)])
+    app.add_middleware(HTTPSRedirectMiddleware)
+
+    assert get(app, "/a/1/").status == 307
+    assert collected.requests() == {("GET", "unmatched", "307"): 1}
 
 
 def test_proxy_root_path(collected: Collected) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from http import HTTPStatus
 from typing import Any
 
+import requests
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
@@ -42,8 +43,28 @@ PATIENCE_SECONDS = 30
 """A collector that refuses connections is not asked again before the next export when that is due within this time:
 totals are cumulative, so nothing is lost, and the sentence about it comes at once."""
 
-EXIT_SECONDS = 1.5
+EXIT_SECONDS = 1.2
 """For the last export at exit: the promise is 2 s for all of it (design.md, budgets)."""
+
+
+def session() -> requests.Session | None:
+    """A session for the stock exporter that fails with the status for every answer but success.
+
+    The exporter itself takes a redirect for success (it follows none), and gives up on 429 and 503 without saying
+    so. None where a credential provider of the user's makes the session.
+    """
+    if any(name.startswith("OTEL_PYTHON_EXPORTER_OTLP") and "CREDENTIAL_PROVIDER" in name for name in os.environ):
+        return None
+    made = requests.Session()
+
+    def check(answer: requests.Response, *args: Any, **options: Any) -> None:
+        if not 200 <= answer.status_code < 300:
+            answer.close()
+            to = f" to {answer.headers['location']}" if "location" in answer.headers else ""
+            raise requests.RequestException(f"{REJECTED} {answer.status_code} {answer.reason}{to}")
+
+    made.hooks["response"].append(check)
+    return made
 
 
 def to_metric(family: Family, now: int) -> Metric:
@@ -346,7 +367,7 @@ class _UpstreamWords(logging.Filter):
         """Why the last export failed, in the words of ``relay_otel_export_failures_total{reason}``."""
         if self.ours:
             return "error"
-        if self._status.isdigit() or self.last in _PHRASES:
+        if self._status.isdigit() or self.last in _PHRASES or self.last.startswith(REJECTED):
             return "rejected"
         if not self.last and seconds >= 0.25:
             # One attempt took all of the exporter's time, so it logged no cause; a refused one ends at once.
@@ -357,6 +378,7 @@ class _UpstreamWords(logging.Filter):
 
 
 REFUSED = "connection refused"
+REJECTED = "HTTP"
 _PHRASES = frozenset(status.phrase for status in HTTPStatus)
 
 
@@ -384,7 +406,7 @@ def _short(text: str) -> str:
     ):
         if sign in text:
             return words
-    text = text.removeprefix("Failed to export metrics batch ").removeprefix("Transient error ")
+    text = text.partition("reason: ")[2] or text.removeprefix("Transient error ")
     return text.partition(" encountered while")[0][:120]
 
 
