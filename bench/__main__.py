@@ -63,7 +63,7 @@ def header() -> str:
     return HEADER.format(
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
         python=platform.python_version(),
-        machine=f"{platform.system()} {platform.release()} {platform.machine()}{_processor()}",
+        machine=f"{platform.system()} {platform.machine()}{_processor()}",
         cores=os.cpu_count(),
         load=f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown",
         versions=", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES),
