@@ -11,10 +11,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from relay_otel import _guard
 from relay_otel.labels import ENVIRONMENT
 from relay_otel.recording import Recorder
+
+# No timed assertions: a busy machine, or one that makes hypothesis' Unicode tables for the first time, is no fault.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 @pytest.fixture
