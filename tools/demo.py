@@ -29,7 +29,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a file
 from examples.relay_chat import traffic
 from examples.relay_chat.traffic import Book, Entry
 from relay_otel.instruments import DEFINITIONS
-from tools.stack import Blackbox, Collector, Prometheus, Server, StackError, await_, free_port, uvicorn
+from tools.process import StackError, await_, free_port
+from tools.stack import Blackbox, Collector, Prometheus, Server, uvicorn
 
 SERVICE, STAGE = "relay-chat", "demo"
 HEALTH = "/health"

@@ -13,41 +13,34 @@ that were free. Whatever happens, it ends with us: at the end of its `with`, and
 
 from __future__ import annotations
 
-import atexit
-import contextlib
 import json
-import os
-import random
 import re
 import shutil
-import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, NamedTuple
 
-ROOT = Path(__file__).resolve().parent.parent
-HOST = "127.0.0.1"
-DEADLINE_SECONDS = 30.0  # each of them starts in about a second; a loaded machine may take longer
-GRACE_SECONDS = 10.0  # between SIGTERM and SIGKILL
-POLL_SECONDS = 0.05
-SHOWN_LOG_LINES = 15
-FREE_PORTS = range(20_000, 32_000)
-"""Below the ports that Linux gives to outgoing connections (32768 up): a stopped server finds its own again."""
-
-T = TypeVar("T")
-
-
-class StackError(Exception):
-    """Its text is the sentence for the user: what is wrong and how to repair it."""
+from tools.process import (
+    DEADLINE_SECONDS,
+    HOST,
+    ROOT,
+    Process,
+    StackError,
+    accepts,
+    answers,
+    await_,
+    clean_environment,
+    fetch,
+    free_port,
+    new_folder,
+)
 
 
 def tool(name: str) -> Path:
@@ -64,232 +57,6 @@ def tool(name: str) -> Path:
     return binary
 
 
-def is_free(port: int) -> bool:
-    """Whether a server could listen on the port now."""
-    with socket.socket() as attempt:
-        # As servers do: connections that linger after a server's end do not keep its port.
-        attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            attempt.bind((HOST, port))
-        except OSError:
-            return False
-    return True
-
-
-_given: set[int] = set()
-
-
-def free_port(wanted: int | None = None) -> int:
-    """``wanted`` when it is free, else another that is, and that nobody in this process was given before.
-
-    Raises:
-        StackError: no port is free.
-    """
-    candidates = [wanted] if wanted is not None else []
-    # By chance, because several test processes look at the same time.
-    candidates += random.sample(FREE_PORTS, 500)
-    for port in candidates:
-        if port not in _given and is_free(port):
-            _given.add(port)
-            return port
-    raise StackError(f"No port from {FREE_PORTS.start} to {FREE_PORTS.stop - 1} is free; end what listens there.")
-
-
-def await_(condition: Callable[[], T | None], what: str | Callable[[], str], seconds: float = DEADLINE_SECONDS) -> T:
-    """The first result of ``condition`` that is neither None nor False.
-
-    Raises:
-        StackError: none came in time; it reads "<what> within 30 s.".
-    """
-    end = time.monotonic() + seconds
-    while True:
-        result = condition()
-        if result is not None and result is not False:
-            return result
-        if time.monotonic() > end:
-            raise StackError(f"{what if isinstance(what, str) else what()} within {seconds:g} s.")
-        time.sleep(POLL_SECONDS)
-
-
-# A proxy of the user's is not meant for a server on this machine.
-_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-
-def fetch(url: str, timeout: float = 5.0) -> str:
-    """The body that a GET gives.
-
-    Raises:
-        OSError: no answer, or a status that is no success.
-    """
-    with _opener.open(url, timeout=timeout) as answer:
-        return str(answer.read().decode())
-
-
-def _answers(url: str) -> bool:
-    try:
-        fetch(url)
-    except OSError:
-        return False
-    return True
-
-
-def _accepts(port: int) -> bool:
-    try:
-        socket.create_connection((HOST, port), timeout=1).close()
-    except OSError:
-        return False
-    return True
-
-
-def clean_environment(**more: str) -> dict[str, str]:
-    """Our environment without what would set OpenTelemetry or us, plus ``more``: a caller's shell changes no result.
-
-    RELAY_OTEL_STRICT stays: where tests set it, the apps they start are strict too.
-    """
-    ours = ("OTEL_", "RELAY_", "PROMETHEUS_")
-    kept = {name: v for name, v in os.environ.items() if not name.startswith(ours) or name == "RELAY_OTEL_STRICT"}
-    return kept | {"NO_PROXY": f"{HOST},localhost"} | more
-
-
-class Process:
-    """One program with its log file and its ports. Start it, kill it, start it again: the ports and files stay.
-
-    Not thread-safe: one thread starts and stops it.
-
-    Args:
-        name: what the user calls it.
-        command: the words of the command line.
-        ready: true once it serves; asked until then.
-        ports: the port of each setting, for the sentence when one is taken.
-        environment: all of it; ``clean_environment()`` unless given.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        command: Sequence[str],
-        *,
-        ready: Callable[[], bool],
-        ports: Mapping[str, int],
-        environment: Mapping[str, str] | None = None,
-        folder: Path | None = None,
-    ) -> None:
-        self.name, self.command, self.ports = name, list(command), dict(ports)
-        self.environment = dict(clean_environment() if environment is None else environment)
-        self.folder = folder or new_folder(name)
-        self.log = self.folder / "log"
-        self._ready = ready
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def pid(self) -> int:
-        assert self._process is not None, f"{self.name} was not started"
-        return self._process.pid
-
-    @property
-    def running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
-
-    def start(self, deadline: float = DEADLINE_SECONDS) -> Self:
-        """Return when it is ready.
-
-        Raises:
-            StackError: a port is taken, it ended early (with the end of its log), or it was not ready in time.
-        """
-        assert not self.running, f"{self.name} runs already"
-        for setting, port in self.ports.items():
-            if not is_free(port):
-                raise StackError(
-                    f"{self.name} cannot listen on {HOST}:{port}, which another process uses; "
-                    f"end that process or give {setting} another port."
-                )
-        with self.log.open("ab") as output:
-            # A group of its own: Ctrl-C in a terminal reaches us, and we end it, workers and all.
-            self._process = process = subprocess.Popen(
-                self.command,
-                cwd=ROOT,
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        _living.add(self)
-
-        def is_ready() -> bool:
-            if process.poll() is not None:
-                raise StackError(f"{self.tail()}{self.name} ended with {process.returncode}; its last lines are above.")
-            return self._ready()
-
-        try:
-            await_(is_ready, lambda: f"{self.tail()}{self.name} was not ready", deadline)
-        except BaseException:
-            self.kill()
-            raise
-        return self
-
-    def stop(self, grace: float = GRACE_SECONDS) -> int:
-        """SIGTERM, and SIGKILL for what is still there after ``grace`` seconds; the exit status."""
-        return self._end(signal.SIGTERM, grace)
-
-    def kill(self) -> int:
-        """SIGKILL to it and all its children; the exit status."""
-        return self._end(signal.SIGKILL, 0)
-
-    def restart(self) -> Self:
-        """Stop and start on the same ports."""
-        self.stop()
-        return self.start()
-
-    def close(self) -> None:
-        """Stop, and remove its folder with the log."""
-        self.stop()
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def tail(self, lines: int = SHOWN_LOG_LINES) -> str:
-        """The end of its log, indented, each line with its end."""
-        text = self.log.read_text(errors="replace") if self.log.exists() else ""
-        return "".join(f"    {line}\n" for line in text.splitlines()[-lines:])
-
-    def __enter__(self) -> Self:
-        try:
-            return self.start()
-        except BaseException:
-            self.close()
-            raise
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _end(self, first: signal.Signals, grace: float) -> int:
-        process = self._process
-        if process is None:
-            return 0
-        if process.poll() is None:
-            # To the parent only: it takes its workers along, and a worker asked twice may skip its clean end.
-            process.send_signal(first)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(grace)
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)  # what outlived its parent too
-        _living.discard(self)
-        return process.wait()
-
-
-_living: set[Process] = set()
-
-
-@atexit.register
-def _end_all() -> None:
-    for process in list(_living):
-        process.kill()
-
-
-def new_folder(name: str) -> Path:
-    """A folder of our own for logs and data; removed by ``Process.close``."""
-    return Path(tempfile.mkdtemp(prefix=f"relay-otel-{re.sub(r'[^a-z0-9]+', '-', name.lower())}-"))
-
-
 class Collector(Process):
     """collector/config.yaml as it lies. ``port`` is the one that apps push OTLP over HTTP to."""
 
@@ -304,7 +71,7 @@ class Collector(Process):
             "the collector",
             [str(tool("relay-otelcol")), "--config", "collector/config.yaml"],
             # health_check answers once the pipelines run.
-            ready=lambda: _answers(f"http://{HOST}:{health}/") and _accepts(self.port),
+            ready=lambda: answers(f"http://{HOST}:{health}/") and accepts(self.port),
             ports={
                 "RELAY_COLLECTOR_OTLP_HTTP": self.port,
                 "RELAY_COLLECTOR_OTLP_GRPC": grpc,
@@ -404,7 +171,7 @@ class Prometheus(Process):
                 f"--storage.tsdb.path={folder / 'data'}",
                 f"--web.listen-address={HOST}:{self.port}",
             ],
-            ready=lambda: _answers(f"{self.url}/-/ready"),
+            ready=lambda: answers(f"{self.url}/-/ready"),
             ports={f"Prometheus({config!r}, port=)": self.port},
             folder=folder,
         )
@@ -494,7 +261,7 @@ class Blackbox(Process):
                 "--config.file=prometheus/blackbox.yml",
                 f"--web.listen-address={HOST}:{self.port}",
             ],
-            ready=lambda: _answers(f"http://{HOST}:{self.port}/-/healthy"),
+            ready=lambda: answers(f"http://{HOST}:{self.port}/-/healthy"),
             ports={"Blackbox(port=)": self.port},
         )
 
@@ -525,7 +292,7 @@ class Server(Process):
         super().__init__(
             name,
             [word.replace("{port}", str(self.port)) for word in command],
-            ready=lambda: _accepts(self.port),
+            ready=lambda: accepts(self.port),
             ports={"Server(port=)": self.port},
             environment=clean_environment(**(environment or {})),
         )

@@ -10,7 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tools.stack import Collector, Prometheus, Server, await_, uvicorn
+from tools.process import await_
+from tools.stack import Collector, Prometheus, Server, uvicorn
 
 JOB = "shop"
 Row = tuple[str, str, str]

@@ -12,7 +12,8 @@ import httpx
 import pytest
 
 from tests.e2e.conftest import JOB, Book, Stack, client_of, in_prometheus, series
-from tools.stack import Prometheus, Server, await_, clean_environment, free_port, uvicorn
+from tools.process import await_, clean_environment, free_port
+from tools.stack import Prometheus, Server, uvicorn
 
 STARTS = ["wrapper", "configure"]
 
