@@ -284,6 +284,22 @@ def test_native_metrics_are_off() -> None:
     assert native in ("True\nTrue\n", "False\nFalse\n")  # FastAPI before 0.142 has none
 
 
+def test_native_telemetry_stands_aside() -> None:
+    """FastAPI's layer is not only silent, it is not entered: it would cost more than all of ours. Apps made before
+    configure() and after, and the other way round where its metrics are wanted."""
+    code = (
+        SERVE
+        + START
+        + "late = FastAPI(); late.add_api_route('/late', lambda: 1)\n"
+        + "ask('/items/1', app); ask('/late', late)\n"
+        + "native = [getattr(each, '_native_telemetry', None) for each in (app, late)]\n"
+        + "print([each.enabled() for each in native if each is not None])\n"
+    )
+
+    aside, wanted = run(code).stdout, run(code, RELAY_OTEL_HTTP_SEMCONV_METRICS="true").stdout
+    assert (aside, wanted) in (("[False, False]\n", "[True, True]\n"), ("[]\n", "[]\n"))  # FastAPI before 0.142: none
+
+
 def test_traces_when_configured() -> None:
     """A configured traces exporter gets one server span a request: FastAPI's native one, or contrib's without."""
     code = (
