@@ -43,7 +43,10 @@ WEB_REASON = Label("reason", members=("series_limit", "queue_full", "rejected", 
 VERSION = Label("version", limit=100)
 MAINTENANCE_KIND = Label("kind", limit=20)
 METRIC = Label("metric", limit=500)
-DROPPED_REASON = Label("reason", members=("labels", "not_text", "value", "memory", "error"))
+DROPPED_REASON = Label(
+    "reason",
+    members=("labels", "not_text", "value", "memory", "collision", "aggregation", "error"),
+)
 EXPORT_REASON = Label("reason", members=("unreachable", "timeout", "rejected", "error"))
 PROCESS_STATE = Label("state", members=("live", "retired"))
 
@@ -89,7 +92,7 @@ WEBSOCKET_CONNECTIONS_ACTIVE = Definition(
     description="WebSocket connections open right now.",
     labels=(ENDPOINT, ENVIRONMENT),
     merge="sum",
-    status="planned",
+    status="emitted",
 )
 WEBSOCKET_CONNECTION_DURATION_SECONDS = Definition(
     name="websocket_connection_duration_seconds",
@@ -98,7 +101,7 @@ WEBSOCKET_CONNECTION_DURATION_SECONDS = Definition(
     description="How long a WebSocket connection was open.",
     labels=(ENDPOINT, CLOSE_CODE, ENVIRONMENT),
     bounds=(0.1, 1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 14400.0),
-    status="planned",
+    status="emitted",
 )
 
 # --- Database ---
