@@ -20,13 +20,14 @@ GOOD: dict[str, tuple[Any, list[tuple[str, Any]]]] = {
     "environment": ("argued", [("beta", "beta")]),
     "export": ("none", [("otlp", "otlp"), ("prometheus", "prometheus")]),
     "endpoint": ("http://a:1", [("http://b:2", "http://b:2"), ("https://c/x", "https://c/x"), ("http://d", "http://d")]),
-    "protocol": ("http/protobuf", [("http/protobuf", "http/protobuf")] * 3),
+    "protocol": ("grpc", [("grpc", "grpc"), ("http/protobuf", "http/protobuf"), ("grpc", "grpc")]),
     "export_interval": (3.5, [("2000", 2.0), ("500", 0.5)]),
     "metrics_path": ("/argued", [("/numbers/", "/numbers")]),
     "metrics_token": ("argued", [("t0ken", "t0ken"), ("<file>", "from the file")]),
     "metrics_public": (True, [("yes", True)]),
-    "metrics_port": (9000, [("9464", 9464)]),
-    "metrics_host": ("0.0.0.0", [("::1", "::1")]),
+    "metrics_port": (9000, [("9464", 9464), ("9465", 9465)]),
+    "metrics_host": ("0.0.0.0", [("::1", "::1"), ("10.0.0.1", "10.0.0.1")]),
+    "prometheus_client": (True, [("1", True)]),
     "health_paths": (("/a",), [("/b, /c/", ("/b", "/c"))]),
     "excluded_urls": (("a",), [("b,c", ("b", "c")), ("d", ("d",)), ("e", ("e",))]),
     "http_semconv_metrics": (True, [("TRUE", True)]),
@@ -34,6 +35,7 @@ GOOD: dict[str, tuple[Any, list[tuple[str, Any]]]] = {
     "disabled": (True, [("on", True), ("true", True)]),
     "traces_exporter": ("argued", [("otlp", "otlp"), ("console", "console")]),
     "logs_exporter": ("argued", [("otlp", "otlp"), ("console", "console")]),
+    "config_file": ("/dev/null", [("<file>", "<file>"), ("/dev/zero", "/dev/zero")]),
 }  # fmt: skip
 
 
@@ -47,7 +49,9 @@ def test_argument_then_ours_then_opentelemetrys_then_default(row: Setting, tmp_p
     token = tmp_path / "token"
     token.write_text("from the file\n")
     argument, texts = GOOD[row.name]
-    texts = [(text.replace("<file>", str(token)), meaning) for text, meaning in texts]
+    texts = [
+        (text.replace("<file>", str(token)), str(token) if meaning == "<file>" else meaning) for text, meaning in texts
+    ]
     variables = [variable for variable, _ in row.variables]
     assert len(texts) == len(variables)
     environ = {variable: text for variable, (text, _) in zip(variables, texts, strict=True)}
@@ -117,9 +121,10 @@ BAD = [
     ("RELAY_OTEL_ENDPOINT", "http://x:99999", "give a URL with scheme and host, like http://localhost:4318."),
     (
         "OTEL_EXPORTER_OTLP_PROTOCOL",
-        "grpc",
-        "relay-otel sends http/protobuf; set it to that, with the port of OTLP over HTTP (4318).",
+        "http/json",
+        "choose http/protobuf or grpc.",
     ),
+    ("OTEL_CONFIG_FILE", "/no/such/file", "it cannot be read (No such file or directory); name a readable file."),
     ("RELAY_OTEL_EXPORT_INTERVAL", "0", "give milliseconds from 1 to 86400000, like 10000."),
     ("OTEL_METRIC_EXPORT_INTERVAL", "10s", "give milliseconds from 1 to 86400000, like 10000."),
     ("OTEL_METRIC_EXPORT_INTERVAL", "-5", "give milliseconds from 1 to 86400000, like 10000."),
@@ -278,6 +283,73 @@ def test_the_path_is_added_to_a_base_url_only(environ: dict[str, str], endpoint:
 
 
 @pytest.mark.parametrize(
+    ("environ", "endpoint"),
+    [
+        ({}, "http://localhost:4317"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4317"}, "collector:4317"),
+        ({"RELAY_OTEL_ENDPOINT": "https://a:1"}, "https://a:1"),
+        ({"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://a:1", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://b:1"}, "http://a:1"),
+    ],
+)  # fmt: skip
+def test_grpc_has_its_own_port_and_no_path(environ: dict[str, str], endpoint: str) -> None:
+    """With gRPC the default port is 4317, no path is added, and host:port alone will do."""
+    found, problems = read({**environ, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"})
+
+    assert (endpoint, []) == (found.metrics_endpoint, problems)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "port", "sentence"),
+    [
+        ("http/protobuf", 4317, "the port of grpc, but http/protobuf is spoken; use port 4318 or set "
+                                "OTEL_EXPORTER_OTLP_PROTOCOL=grpc."),
+        ("grpc", 4318, "the port of http/protobuf, but grpc is spoken; use port 4317 or set "
+                       "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf."),
+        ("http/protobuf", 4318, None),
+        ("grpc", 4317, None),
+        ("grpc", 9999, None),
+    ],
+)  # fmt: skip
+def test_a_port_of_the_other_protocol_is_said_and_used(protocol: str, port: int, sentence: str | None) -> None:
+    """A protocol and a port that disagree are named; the value is used, for a collector may listen anywhere."""
+    url = f"http://collector:{port}"
+    found, problems = read({"OTEL_EXPORTER_OTLP_PROTOCOL": protocol, "OTEL_EXPORTER_OTLP_ENDPOINT": url})
+
+    expected = [] if sentence is None else [f"OTEL_EXPORTER_OTLP_ENDPOINT is {url!r}, {sentence}"]
+    assert (url, expected) == (found.endpoint, problems)
+
+
+def test_a_password_in_an_endpoint_is_never_shown() -> None:
+    """Wherever an endpoint is named, user and password are left out."""
+    urls = ["ftp://me:s3cret@host", "http://me:s3cret@host:4317", "http://me:s3cret@[::1"]
+    said = [read({"RELAY_OTEL_ENDPOINT": url})[1] + read({}, {"endpoint": url})[1] for url in urls]
+
+    assert [2, 2, 2] == [len(problems) for problems in said]
+    assert "s3cret" not in str(said)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "sentence"),
+    [
+        ("RELAY_OTEL_METRIC_PATH", "/m", "is '/m', but no setting has that name; did you mean RELAY_OTEL_METRICS_PATH?"),
+        ("RELAY_OTEL_FLAVOUR", "mild", "is 'mild', but no setting has that name; the names are in docs/settings.md."),
+        ("RELAY_OTEL_METRICS_TOKN_KEY", "s3cret",
+         "is set, but no setting has that name; did you mean RELAY_OTEL_METRICS_TOKEN?"),
+    ],
+)  # fmt: skip
+def test_a_misspelt_name_is_said(variable: str, value: str, sentence: str) -> None:
+    """A variable of ours that no setting has is said with the one that was meant; what may be a secret is not shown."""
+    assert (Settings(), [f"{variable} {sentence}"]) == read({variable: value})
+
+
+def test_what_others_would_trip_over_is_listed() -> None:
+    """OpenTelemetry's variables that could not be read are named, so that configure() can take them away."""
+    environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": "x:1", "OTEL_METRIC_EXPORT_INTERVAL": "soon", "RELAY_OTEL_EXPORT": "x"}
+
+    assert {"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_METRIC_EXPORT_INTERVAL"} == set(read(environ)[0].unusable)
+
+
+@pytest.mark.parametrize(
     ("text", "ways"),
     [
         ("otlp", (True, True)),
@@ -330,16 +402,15 @@ def test_every_variable_of_ours_stands_in_the_table() -> None:
         if re.search(rf"[\"'`]{name}[\"'`=]", path.read_text())
     }
 
+    known |= settings.OTHER_VARIABLES
     assert {} == {name: where for name, where in found.items() if name not in known}
     assert known >= {"RELAY_OTEL_STRICT", "RELAY_STAGE"} <= set(found)
 
 
-def test_configure_takes_every_setting_but_the_two_that_only_variables_set() -> None:
-    """configure() has an argument for each setting; `protocol` and `disabled` are for the environment alone."""
+def test_configure_takes_every_setting_but_one_that_only_variables_set() -> None:
+    """configure() has an argument for each setting; `disabled` is for the environment alone."""
     import inspect
 
     import relay_otel
 
-    assert {row.name for row in SETTINGS} - {"protocol", "disabled"} == set(
-        inspect.signature(relay_otel.configure).parameters
-    )
+    assert {row.name for row in SETTINGS} - {"disabled"} == set(inspect.signature(relay_otel.configure).parameters)

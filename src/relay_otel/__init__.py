@@ -32,18 +32,21 @@ def configure(
     environment: str | None = None,
     export: str | None = None,
     endpoint: str | None = None,
+    protocol: str | None = None,
     export_interval: float | None = None,
     metrics_path: str | None = None,
     metrics_token: str | None = None,
     metrics_public: bool | None = None,
     metrics_port: int | None = None,
     metrics_host: str | None = None,
+    prometheus_client: bool | None = None,
     health_paths: Sequence[str] | None = None,
     excluded_urls: Sequence[str] | None = None,
     http_semconv_metrics: bool | None = None,
     strict: bool | None = None,
     traces_exporter: str | None = None,
     logs_exporter: str | None = None,
+    config_file: str | None = None,
 ) -> Handle:
     """Record every HTTP request of the process's FastAPI and Starlette apps, answer ``/metrics``, push OTLP.
 
@@ -56,18 +59,21 @@ def configure(
         environment: the ``environment`` label of every series, e.g. ``production``.
         export: ``both``, ``otlp``, ``prometheus`` or ``none``.
         endpoint: URL of the collector, without ``/v1/metrics``.
+        protocol: ``http/protobuf`` or ``grpc``.
         export_interval: seconds between OTLP exports.
         metrics_path: where ``/metrics`` is.
         metrics_token: bearer token that opens ``/metrics`` to peers that are not private.
         metrics_public: answer ``/metrics`` to everyone.
         metrics_port: answer ``/metrics`` on a port of our own too, for programs that serve no HTTP.
         metrics_host: address that port listens on.
+        prometheus_client: show and send what prometheus_client's default registry holds too.
         health_paths: templates of health checks; they are in no SLO.
         excluded_urls: regular expressions searched in the path; what matches is counted nowhere.
         http_semconv_metrics: leave FastAPI's own HTTP metrics on.
         strict: raise relay-otel's own failures.
         traces_exporter: where spans go, e.g. ``otlp``.
-        logs_exporter: where log records go, e.g. ``otlp``.
+        logs_exporter: where log records go, those of ``logging`` among them, e.g. ``otlp``.
+        config_file: OpenTelemetry's declarative configuration, for the stock SDK's providers.
 
     Returns:
         The handle: ``force_flush()``, ``shutdown()``, or a context manager.

@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -20,13 +20,13 @@ from opentelemetry import metrics as api
 from opentelemetry.sdk.metrics.export import MetricExporter, MetricReader, MetricsData
 from opentelemetry.sdk.resources import Resource
 
-from relay_otel import _guard, asgi, http, instruments, recording, signals
+from relay_otel import _guard, asgi, http, instruments, recording, signals, upstream, websockets
 from relay_otel import settings as settings_module
 from relay_otel.export import exposition, otlp
 from relay_otel.export import port as metrics_port
 from relay_otel.kinds import Counter
 from relay_otel.meter import HTTP_SCOPES, ContractMeterProvider
-from relay_otel.settings import Settings
+from relay_otel.settings import Settings, without_password
 
 SHUTDOWN_SECONDS = 2.0
 """The promise for exit and for shutdown(), whatever the collector does."""
@@ -46,7 +46,8 @@ class Handle:
     """The answer to ``/metrics``; ``endpoint.text()`` is its text. None when Prometheus is not answered."""
     _otlp: otlp.OtlpExport | None = None
     _port: metrics_port.MetricsPort | None = None
-    _readers: list[MetricReader] = field(default_factory=list)
+    _readers: list[tuple[Any, MetricReader]] = field(default_factory=list)
+    """Each with the MeterProvider it reads."""
     _ends: list[Callable[[], None]] = field(default_factory=list)
     _on: list[str] = field(default_factory=list)
     """Which of ``traces_exporter`` and ``logs_exporter`` are really exported to."""
@@ -76,7 +77,7 @@ class Handle:
         deadline = time.monotonic() + timeout * 0.95
         asgi.uninstall()
         # On threads: the stock SDK may be waiting for a user's callback that does not come back.
-        ends = [*self._ends, *(functools.partial(_provider().remove_metric_reader, each) for each in self._readers)]
+        ends = [*self._ends, *(functools.partial(p.remove_metric_reader, r) for p, r in self._readers)]
         others = [threading.Thread(target=_quietly, args=(end,), daemon=True) for end in ends]
         arrived = True
         if self._otlp is not None:
@@ -108,18 +109,23 @@ def configure(**arguments: Any) -> Handle:
     global _handle
     with _lock:
         if _handle is not None:
-            if any(value is not None for value in arguments.values()):
+            ignored = [name for name, value in arguments.items() if value is not None]
+            if ignored:
                 _guard.say_once(
                     "configured",
-                    "configure() was called again with arguments; the settings of the first call stay. "
+                    f"configure() was called again with {', '.join(ignored)}; the settings of the first call stay. "
                     "Call shutdown() first to change them.",
                 )
             return _handle
         settings, problems = settings_module.read(os.environ, arguments)
+        for variable in settings.unusable:
+            os.environ.pop(variable, None)
+        problems += upstream.repair(os.environ)
         for problem in problems:
             _guard.say_once(f"setting:{problem}", problem)
         _guard.set_strict(settings.strict)
-        handle = Handle(settings)
+        handle = Handle(_by_file(settings))
+        settings = handle.settings
         try:
             if not settings.disabled:
                 _start(handle)
@@ -134,6 +140,35 @@ def shutdown(timeout: float = SHUTDOWN_SECONDS) -> bool:
     """Shut down what ``configure()`` set up; True at once when there is nothing."""
     handle = _handle
     return handle.shutdown(timeout) if handle is not None else True
+
+
+def disabled() -> bool:
+    """Whether ``configure()`` was told to record nothing."""
+    return _handle is not None and _handle.settings.disabled
+
+
+def exports(signal: str) -> bool:
+    """Whether ``traces`` or ``logs`` are exported by us."""
+    return _handle is not None and f"{signal}_exporter" in _handle._on
+
+
+def _by_file(settings: Settings) -> Settings:
+    """Set up what OpenTelemetry's configuration file says; disabled, if that is what it says."""
+    if settings.disabled or settings.config_file is None:
+        return settings
+    origin = settings.origins["config_file"]
+    try:
+        enabled = signals.from_file(settings.config_file)
+    except ModuleNotFoundError:
+        wrong = "which needs opentelemetry-configuration; install it, or unset the variable"
+    except Exception as error:
+        wrong = f"which OpenTelemetry does not take ({type(error).__name__}: {error}); repair the file"
+    else:
+        if enabled:
+            return settings
+        return replace(settings, disabled=True, origins={**settings.origins, "disabled": origin})
+    _guard.say_once("setting:config_file", f"{origin} is {settings.config_file!r}, {wrong}.")
+    return replace(settings, config_file=None)
 
 
 def _start(handle: Handle) -> None:
@@ -162,8 +197,7 @@ def _start_prometheus(handle: Handle, resource: _Resource) -> None:
     registry = CollectorRegistry()
     # No scope labels: a library's new version would begin new series (python-otel.md X4).
     reader = PrometheusMetricReader(scope_info_enabled=False, registry=registry)
-    _provider().add_metric_reader(reader)
-    handle._readers.append(reader)
+    _read(handle, reader)
 
     def stock() -> str:
         with _guard.guard("stock instruments on /metrics"):
@@ -202,8 +236,8 @@ def _start_otlp(handle: Handle, resource: _Resource) -> None:
     if not settings.otlp or (_under_pytest() and not _asked_for(settings)):
         return
     reader = otlp.StockReader()
-    _provider().add_metric_reader(reader)
-    handle._readers.append(reader)
+    if _foreign_provider() is None or _asked_for(settings):  # who has set another exports it already
+        _read(handle, reader)
     failures = recorder.counter(instruments.RELAY_OTEL_EXPORT_FAILURES_TOTAL)
     _born_at_zero(failures)
     latest = recorder.instrument(instruments.RELAY_OTEL_LAST_EXPORT_TIMESTAMP_SECONDS).bind()
@@ -248,20 +282,53 @@ def _start_http(handle: Handle, resource: _Resource) -> None:
 
     def adopt(app: Any) -> None:
         asgi.silence_native(app)
-        if settings.traces_exporter not in (None, "none"):
+        _take_over_from_fastapi(handle, resource, app)
+        if "traces_exporter" in handle._on:
             signals.trace_without_native(app)
 
-    asgi.install(http.HttpMetrics(recording.default, options, handle.endpoint, adopt))
+    asgi.install(
+        http.HttpMetrics(recording.default, options, handle.endpoint, adopt),
+        websockets.WebSocketMetrics(recording.default, settings.excluded_urls),
+    )
+
+
+_SIGNALS = (("traces", signals.start_traces), ("logs", signals.start_logs))
 
 
 def _start_others(handle: Handle, resource: _Resource) -> None:
     settings = handle.settings
-    for start, name in ((signals.start_traces, "traces_exporter"), (signals.start_logs, "logs_exporter")):
+    for name, start in _SIGNALS:
+        setting = f"{name}_exporter"
+        if settings.config_file is not None and settings.origins.get(setting, "").startswith("OTEL_"):
+            continue  # the file stands in for all of OpenTelemetry's own variables
         with _guard.guard(name):
-            end = start(getattr(settings, name), resource.current, settings.origins.get(name, name))
-            if end is not None:
-                handle._ends.append(end)
-                handle._on.append(name)
+            _note(handle, setting, start(settings, resource.current))
+
+
+def _note(handle: Handle, setting: str, end: Callable[[], None] | None) -> None:
+    if end is not None:
+        handle._ends.append(end)
+        handle._on.append(setting)
+
+
+def _take_over_from_fastapi(handle: Handle, resource: _Resource, app: Any) -> None:
+    """FASTAPI_OTEL_AUTO_CONFIGURE: what FastAPI would export is exported by us instead, so nothing goes out twice.
+
+    Before its first message, an application with ``auto_configure`` adds an OTLP exporter of its own to whatever
+    provider is global, once for each signal that has an endpoint (fastapi/telemetry/_runtime.py).
+    """
+    config = getattr(app, "_telemetry", None)
+    if not isinstance(config, dict) or not config.get("auto_configure"):
+        return
+    if config.get("tracer_provider") is not None or config.get("logger_provider") is not None:
+        return  # it exports from providers of the app's own
+    config["auto_configure"] = False
+    for name, start in _SIGNALS:
+        setting, variable = f"{name}_exporter", f"OTEL_EXPORTER_OTLP_{name.upper()}_ENDPOINT"
+        wanted = os.environ.get(variable) or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+        if wanted and setting not in handle._on and getattr(handle.settings, setting) is None:
+            with _guard.guard(name):
+                _note(handle, setting, start(handle.settings, resource.current, "otlp"))
 
 
 class _Resource:
@@ -284,14 +351,37 @@ def _provider(resource: Resource | None = None) -> ContractMeterProvider:
     global _contract_provider
     if _contract_provider is None:
         _contract_provider = ContractMeterProvider(recording.default, resource or Resource.create({}))
-        api.set_meter_provider(_contract_provider)
-        if api.get_meter_provider() is not _contract_provider:
-            _guard.say_once(
-                "provider",
-                "another MeterProvider was set before configure(); relay-otel's own metrics go on, but "
-                "get_meter() gives that provider's instruments. Call configure() first to have one.",
-            )
+        if signals.is_unset(api.get_meter_provider()):
+            api.set_meter_provider(_contract_provider)
     return _contract_provider
+
+
+def _foreign_provider() -> Any:
+    """The global MeterProvider, where somebody else has set it; else None."""
+    current = api.get_meter_provider()
+    return None if current is _provider() else current
+
+
+def _read(handle: Handle, reader: MetricReader) -> None:
+    """Let a reader of ours read the stock SDK's instruments, also those of a provider that somebody else has set."""
+    foreign = _foreign_provider()
+    provider = _provider() if foreign is None else foreign
+    try:
+        provider.add_metric_reader(reader)
+    except Exception as error:
+        if foreign is None:
+            raise
+        shown = f"and takes no reader ({type(error).__name__}: {error}), so its instruments are not on /metrics"
+    else:
+        handle._readers.append((provider, reader))
+        shown = "and goes on exporting; its instruments are on /metrics too"
+    if foreign is not None and handle.settings.config_file is None:
+        kind = type(foreign)
+        _guard.say_once(
+            "provider:metrics",
+            f"another MeterProvider ({kind.__module__.partition('.')[0]}'s {kind.__name__}) was set before "
+            f"configure() {shown}; relay-otel's own metrics are not touched by it. Call configure() first to be it.",
+        )
 
 
 # -- the end of the process --
@@ -373,11 +463,11 @@ def _start_line(handle: Handle) -> str:
     settings = handle.settings
     if settings.disabled:
         return f"{VERSION}: off, because {settings.origins.get('disabled', 'it is disabled')} says so."
-    parts = []
+    parts = [f"the stock SDK as {settings.config_file} says"] if settings.config_file is not None else []
     if settings.export == "none":
         parts.append(f"metrics off, because {settings.origins.get('export')} is none")
     if handle._otlp is not None:
-        parts.append(f"OTLP to {settings.metrics_endpoint} every {settings.export_interval:g} s")
+        parts.append(f"OTLP to {without_password(settings.metrics_endpoint)} every {settings.export_interval:g} s")
     elif settings.otlp:
         parts.append("no OTLP under pytest unless RELAY_OTEL_EXPORT asks for it")
     if handle.endpoint is not None:

@@ -3,26 +3,40 @@
 from __future__ import annotations
 
 import os
-from importlib.metadata import EntryPoint, PackageNotFoundError, version
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from typing import Any
 
 from opentelemetry.instrumentation.distro import BaseDistro  # type: ignore[attr-defined]
-from opentelemetry.instrumentation.environment_variables import OTEL_PYTHON_DISABLED_INSTRUMENTATIONS
+from opentelemetry.instrumentation.environment_variables import (
+    OTEL_PYTHON_CONFIGURATOR,
+    OTEL_PYTHON_DISABLED_INSTRUMENTATIONS,
+    OTEL_PYTHON_DISTRO,
+)
 
 from relay_otel import _configure, _guard
+
+_OURS = frozenset({"fastapi", "starlette"})
+"""Instrumentors of what is ours; where spans are wanted and FastAPI has none of its own, _configure brings them in."""
+
+_chosen: set[str] = set()
 
 
 class RelayDistro(BaseDistro):  # type: ignore[misc]
     """The distro named ``relay``."""
 
     def _configure(self, **kwargs: Any) -> None:
+        _chosen.add("distro")
         _leave_out_what_cannot_work()
+        # The loader looks for the configurator next; without the variable another package's may come first.
+        os.environ.setdefault(OTEL_PYTHON_CONFIGURATOR, "relay")
         _configure.configure()
 
     def load_instrumentor(self, entry_point: EntryPoint, **kwargs: Any) -> None:
         """Load one instrumentor; one that fails costs only itself. HTTP is ours, so contrib's FastAPI is left out."""
-        if entry_point.name in ("fastapi", "starlette"):
-            return  # where spans are wanted and FastAPI has none of its own, _configure brings contrib's in
+        if entry_point.name in _OURS or _configure.disabled():
+            return
+        if entry_point.name == "logging" and _configure.exports("logs"):
+            return  # brought in with the exporter
         try:
             super().load_instrumentor(entry_point, **kwargs)
         except ModuleNotFoundError:
@@ -53,4 +67,23 @@ class RelayConfigurator:
     """The configurator named ``relay``."""
 
     def configure(self, **kwargs: Any) -> None:
+        _chosen.add("configurator")
         _configure.configure()
+
+
+def notice_another_distribution() -> None:
+    """Say it when ``opentelemetry-instrument`` has chosen another distribution than this one.
+
+    Entry point of ``opentelemetry_pre_instrument``, which is called whatever was chosen, after it has been.
+    """
+    missing = {"distro": OTEL_PYTHON_DISTRO, "configurator": OTEL_PYTHON_CONFIGURATOR}
+    variables = [f"{variable}=relay" for part, variable in missing.items() if part not in _chosen]
+    if not variables:
+        return
+    others = sorted({each.name for part in missing for each in entry_points(group=f"opentelemetry_{part}")} - {"relay"})
+    _guard.say_once(
+        "distribution",
+        f"opentelemetry-instrument has chosen another distribution ({', '.join(others)}) than relay; "
+        f"set {' and '.join(variables)}"
+        + (", or call relay_otel.configure() in the app." if len(variables) == len(missing) else "."),
+    )

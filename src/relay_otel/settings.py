@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -18,6 +19,10 @@ from urllib.parse import unquote, urlsplit
 TRUE = frozenset({"1", "true", "yes", "on"})
 FALSE = frozenset({"0", "false", "no", "off"})
 EXPORTS = ("both", "otlp", "prometheus", "none")
+PROTOCOLS = ("http/protobuf", "grpc")
+URL_WANTED = "give a URL with scheme and host, like http://localhost:4318."
+HTTP_PORT, GRPC_PORT = 4318, 4317
+"""OTLP's own ports: https://opentelemetry.io/docs/specs/otlp/"""
 HEALTH_PATHS = ("/health", "/healthz", "/livez", "/readyz", "/ready", "/ping")
 EXPORT_INTERVAL_MS = 10_000
 """At most 12 exports fit into the collector's 2 m expiry, so a few may fail before a series is forgotten."""
@@ -65,21 +70,31 @@ def _milliseconds(value: str) -> float:
     return number / 1000
 
 
-def _protocol(value: str) -> str:
-    if value == "http/protobuf":
+def exporter_protocol(value: str) -> str:
+    """``grpc`` or ``http/protobuf``.
+
+    Raises:
+        Unusable: for anything else, ``http/json`` among it, which no exporter for Python speaks.
+    """
+    if value in PROTOCOLS:
         return value
-    raise Unusable("relay-otel sends http/protobuf; set it to that, with the port of OTLP over HTTP (4318).")
+    raise Unusable(f"choose {' or '.join(PROTOCOLS)}.")
+
+
+def is_url(value: str) -> bool:
+    """Whether it has a scheme, a host and, if any, a port that can be."""
+    try:
+        parts = urlsplit(value)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets that do not close, a port that is no number
+        return False
 
 
 def _url(value: str) -> str:
-    try:
-        parts = urlsplit(value)
-        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:  # brackets that do not close, a port that is no number
-        usable = False
-    if not usable:
-        raise Unusable("give a URL with scheme and host, like http://localhost:4318.")
-    return value
+    # host:port alone is what gRPC takes; with HTTP it is refused when the protocol is known.
+    if is_url(value) or ("/" not in value and value.rpartition(":")[2].isdecimal() and is_url(f"http://{value}")):
+        return value
+    raise Unusable(URL_WANTED)
 
 
 def _port(value: str) -> int:
@@ -108,6 +123,19 @@ def _patterns(value: str) -> tuple[str, ...]:
     return patterns
 
 
+def readable_file(value: str) -> str:
+    """The path as it is.
+
+    Raises:
+        Unusable: no file there that can be read.
+    """
+    try:
+        with open(value, "rb"):
+            return value
+    except OSError as error:
+        raise Unusable(f"it cannot be read ({error.strerror}); name a readable file.") from None
+
+
 def _file(value: str) -> str:
     try:
         text = Path(value).read_text(encoding="utf-8").strip()
@@ -121,6 +149,9 @@ def _file(value: str) -> str:
 
 
 Read = Callable[[str], Any]
+
+OTHER_VARIABLES = frozenset({"RELAY_OTEL_CACHE"})
+"""Ours, but no settings of the package."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,17 +196,18 @@ SETTINGS: tuple[Setting, ...] = (
             ("OTEL_EXPORTER_OTLP_ENDPOINT", _url),
         ),
         "http://localhost:4318",
-        "The collector. `/v1/metrics` is added, but not to `OTEL_EXPORTER_OTLP_METRICS_ENDPOINT`.",
+        "The collector; `http://localhost:4317` where `grpc` is spoken. `/v1/metrics` is added for HTTP, but not to "
+        "`OTEL_EXPORTER_OTLP_METRICS_ENDPOINT`.",
     ),
     Setting(
         "protocol",
         (
-            ("RELAY_OTEL_PROTOCOL", _protocol),
-            ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", _protocol),
-            ("OTEL_EXPORTER_OTLP_PROTOCOL", _protocol),
+            ("RELAY_OTEL_PROTOCOL", exporter_protocol),
+            ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", exporter_protocol),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", exporter_protocol),
         ),
         "http/protobuf",
-        "How OTLP is spoken: `http/protobuf`.",
+        "How OTLP is spoken: `http/protobuf` or `grpc`.",
     ),
     Setting(
         "export_interval",
@@ -205,16 +237,22 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         "metrics_port",
-        (("RELAY_OTEL_METRICS_PORT", _port),),
+        (("RELAY_OTEL_METRICS_PORT", _port), ("OTEL_EXPORTER_PROMETHEUS_PORT", _port)),
         None,
         "Answer `/metrics` on a port of our own too, for programs that serve no HTTP. Unset: none.",
         whole_number=True,
     ),
     Setting(
         "metrics_host",
-        (("RELAY_OTEL_METRICS_HOST", _text),),
+        (("RELAY_OTEL_METRICS_HOST", _text), ("OTEL_EXPORTER_PROMETHEUS_HOST", _text)),
         "127.0.0.1",
         "Address that port listens on; `0.0.0.0` for a Prometheus on another machine.",
+    ),
+    Setting(
+        "prometheus_client",
+        (("RELAY_OTEL_PROMETHEUS_CLIENT", _flag),),
+        False,
+        "Show and send what prometheus_client's default registry holds too, for instruments made with it.",
     ),
     Setting(
         "health_paths",
@@ -254,13 +292,22 @@ SETTINGS: tuple[Setting, ...] = (
         "traces_exporter",
         (("RELAY_OTEL_TRACES_EXPORTER", _text), ("OTEL_TRACES_EXPORTER", _text)),
         None,
-        "Where spans go: `otlp`, `console`, or another installed `opentelemetry_traces_exporter`. Unset: nowhere.",
+        "Where spans go: `otlp`, `console`, or another installed `opentelemetry_traces_exporter`; several with commas "
+        "between them. Unset: nowhere.",
     ),
     Setting(
         "logs_exporter",
         (("RELAY_OTEL_LOGS_EXPORTER", _text), ("OTEL_LOGS_EXPORTER", _text)),
         None,
-        "Where log records go: `otlp`, `console`, or another installed `opentelemetry_logs_exporter`. Unset: nowhere.",
+        "Where log records go, those of `logging` among them: `otlp`, `console`, or another installed "
+        "`opentelemetry_logs_exporter`; several with commas between them. Unset: nowhere.",
+    ),
+    Setting(
+        "config_file",
+        (("RELAY_OTEL_CONFIG_FILE", readable_file), ("OTEL_CONFIG_FILE", readable_file)),
+        None,
+        "OpenTelemetry's declarative configuration: the stock SDK's spans, logs and instruments go where the file "
+        "says. It needs `opentelemetry-configuration`.",
     ),
 )
 
@@ -281,6 +328,7 @@ class Settings:
     metrics_public: bool = False
     metrics_port: int | None = None
     metrics_host: str = "127.0.0.1"
+    prometheus_client: bool = False
     health_paths: tuple[str, ...] = HEALTH_PATHS
     excluded_urls: tuple[str, ...] = ()
     http_semconv_metrics: bool = False
@@ -288,8 +336,11 @@ class Settings:
     disabled: bool = False
     traces_exporter: str | None = None
     logs_exporter: str | None = None
+    config_file: str | None = None
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
     """Setting -> the argument or variable its value came from. A setting at its default has no entry."""
+    unusable: tuple[str, ...] = field(default=(), compare=False)
+    """OpenTelemetry's variables that could not be read: whoever else reads them would trip over them."""
 
     @property
     def otlp(self) -> bool:
@@ -301,8 +352,8 @@ class Settings:
 
     @property
     def metrics_endpoint(self) -> str:
-        """The whole URL metrics are posted to."""
-        if self.origins.get("endpoint") == "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT":
+        """Where metrics are sent: the whole URL with HTTP, the collector with gRPC."""
+        if self.protocol == "grpc" or self.origins.get("endpoint") == "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT":
             return self.endpoint
         return f"{self.endpoint.rstrip('/')}/v1/metrics"
 
@@ -314,6 +365,7 @@ def read(
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     problems: list[str] = []
+    unusable: list[str] = []
     given = {name: value for name, value in (arguments or {}).items() if value is not None and value != ""}
     for row in SETTINGS:
         if row.name in given:
@@ -321,9 +373,9 @@ def read(
                 values[row.name] = _argument(row, given[row.name])
                 origins[row.name] = f"configure({row.name}=)"
                 continue
-            except Unusable as unusable:
-                shown = "..." if row.secret else repr(given[row.name])
-                problems.append(f"configure({row.name}={shown}): {unusable}")
+            except Unusable as wrong:
+                shown = "..." if row.secret else _shown(given[row.name])
+                problems.append(f"configure({row.name}={shown}): {wrong}")
         for variable, read_value in row.variables:
             text = environ.get(variable, "").strip()
             if not text:
@@ -331,14 +383,65 @@ def read(
             try:
                 values[row.name], origins[row.name] = read_value(text), variable
                 break
-            except Unusable as unusable:
-                shown = "set" if row.secret and variable.endswith("TOKEN") else repr(text)
-                problems.append(f"{variable} is {shown}; {unusable}")
+            except Unusable as wrong:
+                shown = "set" if row.secret and variable.endswith("TOKEN") else repr(without_password(text))
+                problems.append(f"{variable} is {shown}; {wrong}")
+                if variable.startswith("OTEL_"):
+                    unusable.append(variable)
     if "environment" not in values:
         stage = _resource_attribute(environ, "deployment.environment.name")
         if stage:
             values["environment"], origins["environment"] = stage, "OTEL_RESOURCE_ATTRIBUTES"
-    return Settings(**values, origins=origins), problems
+    problems += _endpoint_and_protocol(values, origins, unusable)
+    problems += _misspelt(environ)
+    return Settings(**values, origins=origins, unusable=tuple(unusable)), problems
+
+
+def _endpoint_and_protocol(values: dict[str, Any], origins: dict[str, str], unusable: list[str]) -> list[str]:
+    """What the two say together. An endpoint that cannot be used is taken out; a port that looks wrong is only said."""
+    grpc = values.get("protocol") == "grpc"
+    if "endpoint" not in values:
+        if grpc:
+            values["endpoint"] = f"http://localhost:{GRPC_PORT}"
+        return []
+    endpoint, origin = values["endpoint"], origins["endpoint"]
+    argued = origin.startswith("configure")
+    shown = f"configure(endpoint={_shown(endpoint)})" if argued else f"{origin} is {_shown(endpoint)}"
+    if not grpc and not is_url(endpoint):
+        del values["endpoint"], origins["endpoint"]
+        unusable.append(origin)
+        return [f"{shown}{':' if argued else ';'} {URL_WANTED}"]
+    port = urlsplit(endpoint if "//" in endpoint else f"//{endpoint}").port
+    if port == (HTTP_PORT if grpc else GRPC_PORT):
+        other, spoken = ("http/protobuf", "grpc") if grpc else ("grpc", "http/protobuf")
+        return [
+            f"{shown}, the port of {other}, but {spoken} is spoken; "
+            f"use port {GRPC_PORT if grpc else HTTP_PORT} or set OTEL_EXPORTER_OTLP_PROTOCOL={other}."
+        ]
+    return []
+
+
+def without_password(endpoint: str) -> str:
+    """An endpoint as it may be shown."""
+    head, at, rest = endpoint.rpartition("@")
+    return f"{head.partition('//')[0]}//...@{rest}" if at and "//" in head else endpoint
+
+
+def _shown(value: Any) -> str:
+    return repr(without_password(value) if isinstance(value, str) else value)
+
+
+def _misspelt(environ: Mapping[str, str]) -> list[str]:
+    known = {variable for row in SETTINGS for variable, _ in row.variables} | OTHER_VARIABLES
+    problems = []
+    for variable in sorted(environ):
+        if variable.startswith("RELAY_OTEL_") and variable not in known:
+            close = get_close_matches(variable, known, 1, 0.8)
+            repair = f"did you mean {close[0]}?" if close else "the names are in docs/settings.md."
+            secret = any(word in variable for word in ("TOKEN", "SECRET", "KEY", "PASS"))
+            shown = "set" if secret else repr(without_password(environ[variable]))
+            problems.append(f"{variable} is {shown}, but no setting has that name; {repair}")
+    return problems
 
 
 def _argument(row: Setting, value: Any) -> Any:
@@ -397,4 +500,4 @@ def table() -> str:
     return "\n".join(lines) + "\n"
 
 
-assert [row.name for row in SETTINGS] == [each.name for each in fields(Settings) if each.name != "origins"]
+assert [row.name for row in SETTINGS] == [field.name for field in fields(Settings)][:-2]  # origins, unusable

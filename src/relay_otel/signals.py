@@ -1,13 +1,18 @@
-"""Names of exporters in; a TracerProvider and a LoggerProvider out, for the two signals that are not ours.
+"""Names of exporters in; spans and log records on their way, the two signals that are not ours.
 
 Spans and log records go nowhere unless an exporter is named. Then the stock SDK carries them, and FastAPI's native
 telemetry makes the spans; contrib's FastAPIInstrumentor stands in where FastAPI has none of its own (before 0.142).
+A provider that somebody else has set stays: what is asked for by our own name is attached to it.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -15,36 +20,93 @@ from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.resources import Resource
 
 from relay_otel import _guard
+from relay_otel.settings import Settings
+from relay_otel.upstream import SAMPLERS
+
+End = Callable[[], None]
+_OTLP = {"grpc": "otlp_proto_grpc", "http/protobuf": "otlp_proto_http"}
+_own: list[Any] = []
+"""Providers set here. They outlive shutdown(), because a global provider cannot be replaced."""
+
+_LOGGING_SWITCHES = ("OTEL_PYTHON_LOG_AUTO_INSTRUMENTATION", "OTEL_PYTHON_LOGGING_AUTO_INSTRUMENTATION_ENABLED")
 
 
-def start_traces(exporter: str | None, resource: Resource, variable: str) -> Callable[[], None] | None:
-    """Make the global TracerProvider export to ``exporter``. Returns what ends it; None where nothing is exported."""
-    factory = _exporter("opentelemetry_traces_exporter", exporter, variable)
-    if factory is None:
-        return None
+def start_traces(settings: Settings, resource: Resource, exporters: str | None = None) -> End | None:
+    """Export spans to ``exporters``, else to those of the settings. Returns what ends it; None: nothing is exported."""
     from opentelemetry import trace
+
+    current = trace.get_tracer_provider()
+    if not _may_export("traces", current, "add_span_processor", settings):
+        return None
+    made = list(_exporters("traces", settings, exporters))
+    if not made:
+        return None
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-    provider.add_span_processor(BatchSpanProcessor(factory()))
-    trace.set_tracer_provider(provider)
-    return provider.shutdown
+    provider: Any = current
+    if is_unset(current):
+        provider = TracerProvider(
+            resource=resource, shutdown_on_exit=False, sampler=_sampler(), id_generator=_id_generator()
+        )
+    processors = [BatchSpanProcessor(exporter) for exporter in made]
+    for processor in processors:
+        provider.add_span_processor(processor)
+    if provider is not current:
+        trace.set_tracer_provider(provider)
+        _own.append(provider)
+    return partial(_end, processors)
 
 
-def start_logs(exporter: str | None, resource: Resource, variable: str) -> Callable[[], None] | None:
-    """Make the global LoggerProvider export to ``exporter``. Returns what ends it; None where nothing is exported."""
-    factory = _exporter("opentelemetry_logs_exporter", exporter, variable)
-    if factory is None:
-        return None
+def start_logs(settings: Settings, resource: Resource, exporters: str | None = None) -> End | None:
+    """Export log records, those of ``logging`` among them. As ``start_traces``."""
     from opentelemetry import _logs
+
+    current = _logs.get_logger_provider()
+    if not _may_export("logs", current, "add_log_record_processor", settings):
+        return None
+    made = list(_exporters("logs", settings, exporters))
+    if not made:
+        return None
     from opentelemetry.sdk._logs import LoggerProvider
     from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
 
-    provider = LoggerProvider(resource=resource, shutdown_on_exit=False)
-    provider.add_log_record_processor(BatchLogRecordProcessor(factory()))
-    _logs.set_logger_provider(provider)
-    return provider.shutdown
+    provider: Any = LoggerProvider(resource=resource, shutdown_on_exit=False) if is_unset(current) else current
+    processors = [BatchLogRecordProcessor(exporter) for exporter in made]
+    for processor in processors:
+        provider.add_log_record_processor(processor)
+    if provider is not current:
+        _logs.set_logger_provider(provider)
+        _own.append(provider)
+        _bring_in_logging(provider)
+    return partial(_end, processors)
+
+
+def _end(processors: Sequence[Any]) -> None:
+    for processor in processors:
+        processor.shutdown()
+
+
+def from_file(path: str) -> bool:
+    """Set up the stock SDK's providers as OpenTelemetry's configuration file says; False when it disables the SDK.
+
+    Raises:
+        ModuleNotFoundError: opentelemetry-configuration is not installed.
+        Exception: whatever upstream has against the file.
+    """
+    from opentelemetry.configuration import configure_sdk, load_config_file
+
+    configuration = load_config_file(path)
+    if configuration.disabled:
+        return False
+    configure_sdk(configuration)
+    return True
+
+
+def is_unset(provider: Any) -> bool:
+    """Whether a global provider is the API's stand-in for one that nobody has set."""
+    kind = type(provider)
+    return kind.__name__.lstrip("_").startswith("Proxy") and kind.__module__.startswith("opentelemetry.")
 
 
 def trace_without_native(app: Any) -> None:
@@ -63,13 +125,107 @@ def trace_without_native(app: Any) -> None:
     FastAPIInstrumentor.instrument_app(app, meter_provider=NoOpMeterProvider())
 
 
-def _exporter(group: str, name: str | None, variable: str) -> Callable[[], Any] | None:
-    if name is None or name == "none":
+# -- exporters --
+
+
+def _exporters(signal: str, settings: Settings, names: str | None) -> Iterator[Any]:
+    """The exporters of a comma-separated list; each that cannot be made is said and costs only itself."""
+    setting = f"{signal}_exporter"
+    variable = settings.origins.get(setting, setting)
+    group = f"opentelemetry_{signal}_exporter"
+    for name in (names or getattr(settings, setting) or "none").split(","):
+        name = name.strip()
+        if not name or name == "none":
+            continue
+        protocol = os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL") or settings.protocol
+        wanted = _OTLP[protocol] if name == "otlp" else name
+        found = list(entry_points(group=group, name=wanted))
+        if not found:
+            _guard.say_once(f"setting:{variable}:{name}", f"{variable} is {name!r}; {_choice(group, wanted)}")
+            continue
+        arguments = _where(signal, settings, protocol) if name == "otlp" else {}
+        try:
+            yield found[0].load()(**arguments)
+        except Exception as error:
+            _guard.say_once(
+                f"setting:{variable}:{name}",
+                f"{variable} is {name!r}, and that exporter does not start ({type(error).__name__}: {error}); "
+                f"repair it or set {variable}=none.",
+            )
+
+
+def _choice(group: str, wanted: str) -> str:
+    if wanted in _OTLP.values():
+        return f"install opentelemetry-exporter-{wanted.replace('_', '-')} for it."
+    known = sorted({entry_point.name for entry_point in entry_points(group=group)} - set(_OTLP.values()) | {"otlp"})
+    return f"choose {', '.join(known)} or none."
+
+
+def _where(signal: str, settings: Settings, protocol: str) -> dict[str, str]:
+    """The endpoint, where it was named in our words; upstream knows its own variables."""
+    named_by_us = settings.origins.get("endpoint", "").startswith(("RELAY_OTEL", "configure"))
+    if not named_by_us or os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT"):
+        return {}
+    return {"endpoint": settings.endpoint if protocol == "grpc" else f"{settings.endpoint.rstrip('/')}/v1/{signal}"}
+
+
+def _may_export(signal: str, current: Any, method: str, settings: Settings) -> bool:
+    """Whether our exporters may be added: nobody has set a provider, or it takes them and was asked to in our words.
+
+    Who has set it may have read OTEL_TRACES_EXPORTER too: every span would be exported twice.
+    """
+    setting = f"{signal}_exporter"
+    value, origin = getattr(settings, setting), settings.origins.get(setting, setting)
+    if is_unset(current) or current in _own or value in (None, "none"):
+        return True
+    takes = callable(getattr(current, method, None))
+    if takes and origin.startswith(("RELAY_OTEL", "configure")):
+        return True
+    repair = (
+        f"set RELAY_OTEL_{setting.upper()}={value} to add this exporter to it"
+        if takes
+        else "call configure() before it is set"
+    )
+    _guard.say_once(
+        f"provider:{signal}",
+        f"{origin} is {value!r}, but a provider of {signal} ({_name(current)}) was set before configure() and goes on "
+        f"as it is; {repair}.",
+    )
+    return False
+
+
+def _name(thing: Any) -> str:
+    return f"{type(thing).__module__.partition('.')[0]}'s {type(thing).__name__}"
+
+
+def _sampler() -> Any:
+    """A sampler that another package registered. None: the SDK reads the variable itself."""
+    name = os.environ.get("OTEL_TRACES_SAMPLER", "").strip()
+    if name.lower() in ("", *SAMPLERS):
         return None
-    wanted = "otlp_proto_http" if name == "otlp" else name
-    for entry_point in entry_points(group=group, name=wanted):
-        made: Callable[[], Any] = entry_point.load()
-        return made
-    known = sorted({entry_point.name for entry_point in entry_points(group=group)})
-    _guard.say_once(f"setting:{variable}", f"{variable} is {name!r}; choose otlp, none or one of {', '.join(known)}.")
-    return None
+    return _load("opentelemetry_traces_sampler", name)(os.environ.get("OTEL_TRACES_SAMPLER_ARG"))
+
+
+def _id_generator() -> Any:
+    name = os.environ.get("OTEL_PYTHON_ID_GENERATOR", "").strip()
+    return _load("opentelemetry_id_generator", name)() if name not in ("", "random") else None
+
+
+def _load(group: str, name: str) -> Any:
+    return next(iter(entry_points(group=group, name=name))).load()  # upstream.py has seen to it that there is one
+
+
+def _bring_in_logging(provider: Any) -> None:
+    """Hand the records of ``logging`` to the provider, by contrib's instrumentor where that is installed."""
+    if any(os.environ.get(switch, "").strip().lower() == "false" for switch in _LOGGING_SWITCHES):
+        return
+    if importlib.util.find_spec("opentelemetry.instrumentation.logging") is not None:
+        from opentelemetry.instrumentation.logging import LoggingInstrumentor
+
+        LoggingInstrumentor().instrument()
+        return
+    from opentelemetry.sdk._logs import LoggingHandler
+
+    with warnings.catch_warnings():  # deprecated in favour of the instrumentor, which is not installed here
+        warnings.simplefilter("ignore", DeprecationWarning)
+        logging.getLogger().addHandler(LoggingHandler(logger_provider=provider))
