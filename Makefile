@@ -24,7 +24,8 @@ help: ## this list
 	@touch $@
 
 setup: .venvs/dev/.ready ## the development environment in .venvs/dev
-setup-all: .venvs/dev/.ready .venvs/sdk-latest/.ready .venvs/fastapi-0.141/.ready ## the three environments tests run in
+ENVIRONMENTS := dev sdk-latest fastapi-0.141 beside-distro beside-logfire
+setup-all: $(ENVIRONMENTS:%=.venvs/%/.ready) ## the environments tests run in: two SDKs, two FastAPIs, two other distributions
 
 tools: ## the pinned binaries: collector, Prometheus, promtool, blackbox_exporter; cached outside the checkout
 	@$(PYTHON) tools/install.py
@@ -60,7 +61,7 @@ bench: setup ## the budgets of the design, side by side with what users would ha
 	@$(PY) -m bench $(ARGS)
 
 lock: setup ## resolve requirements/*.in again, with hashes and without package hosts
-	@for each in dev sdk-latest fastapi-0.141; do \
+	@for each in $(ENVIRONMENTS); do \
 	  (cd requirements && ../$(VENV)/bin/pip-compile -q --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links \
 	    --no-emit-options --allow-unsafe --strip-extras --no-header -o $$each.lock $$each.in); done
 

@@ -297,6 +297,9 @@ _SIGNALS = (("traces", signals.start_traces), ("logs", signals.start_logs))
 
 def _start_others(handle: Handle, resource: _Resource) -> None:
     settings = handle.settings
+    if settings.config_file is not None or os.environ.get("OTEL_PROPAGATORS", "").strip().lower() == "none":
+        with _guard.guard("propagator"):
+            signals.allow_no_propagator()
     for name, start in _SIGNALS:
         setting = f"{name}_exporter"
         if settings.config_file is not None and settings.origins.get(setting, "").startswith("OTEL_"):
@@ -362,26 +365,29 @@ def _foreign_provider() -> Any:
     return None if current is _provider() else current
 
 
-def _read(handle: Handle, reader: MetricReader) -> None:
-    """Let a reader of ours read the stock SDK's instruments, also those of a provider that somebody else has set."""
+def _read(handle: Handle, reader: MetricReader) -> bool:
+    """Let a reader of ours read the stock SDK's instruments, also those of a provider that somebody else has set.
+
+    False: the provider takes no reader.
+    """
     foreign = _foreign_provider()
     provider = _provider() if foreign is None else foreign
-    try:
+    if not hasattr(provider, "add_metric_reader"):
+        provider = getattr(provider, "provider", provider)  # logfire's stands before the SDK's
+    takes = callable(getattr(provider, "add_metric_reader", None))
+    if takes:
         provider.add_metric_reader(reader)
-    except Exception as error:
-        if foreign is None:
-            raise
-        shown = f"and takes no reader ({type(error).__name__}: {error}), so its instruments are not on /metrics"
-    else:
         handle._readers.append((provider, reader))
-        shown = "and goes on exporting; its instruments are on /metrics too"
     if foreign is not None and handle.settings.config_file is None:
         kind = type(foreign)
+        shown = "goes on as it is; its instruments are on /metrics too"
         _guard.say_once(
             "provider:metrics",
-            f"another MeterProvider ({kind.__module__.partition('.')[0]}'s {kind.__name__}) was set before "
-            f"configure() {shown}; relay-otel's own metrics are not touched by it. Call configure() first to be it.",
+            f"another MeterProvider ({kind.__module__.partition('.')[0]}'s {kind.__name__}) was set before configure() "
+            f"and {shown if takes else 'takes no reader, so its instruments are not on /metrics'}. "
+            "Call configure() before it is set to have relay-otel's.",
         )
+    return takes
 
 
 # -- the end of the process --

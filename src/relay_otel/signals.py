@@ -103,6 +103,25 @@ def from_file(path: str) -> bool:
     return True
 
 
+def allow_no_propagator() -> None:
+    """Let ``OTEL_PROPAGATORS=none``, or a configuration file that names none, mean that nothing is propagated.
+
+    An empty CompositePropagator extracts None where a context is expected, and FastAPI's native telemetry then answers
+    500 to every request (1.45.1 with FastAPI 0.165).
+    """
+    from opentelemetry import context, propagate
+    from opentelemetry.propagators.composite import CompositePropagator
+
+    class Nothing(CompositePropagator):
+        def extract(self, carrier: Any, context: Any = None, getter: Any = None) -> Any:
+            return context if context is not None else current()
+
+    current = context.get_current
+    extracted: Any = propagate.get_global_textmap().extract({})
+    if extracted is None:
+        propagate.set_global_textmap(Nothing([]))
+
+
 def is_unset(provider: Any) -> bool:
     """Whether a global provider is the API's stand-in for one that nobody has set."""
     kind = type(provider)
