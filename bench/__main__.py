@@ -1,4 +1,4 @@
-"""``python -m bench [http | instruments] [--rounds N] [--write]``: print the tables; a full run writes results.md."""
+"""``python -m bench [PART] [--rounds N] [--write]``: print the tables; a full run writes results.md."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import platform
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import http, instruments
+from bench import exposition, http, instruments
 from bench.measure import Table
 
 RESULTS = Path(__file__).with_name("results.md")
@@ -19,6 +19,7 @@ PACKAGES = (
     "fastapi",
     "starlette",
     "opentelemetry-sdk",
+    "opentelemetry-exporter-prometheus",
     "opentelemetry-instrumentation-fastapi",
     "prometheus-client",
     "prometheus-fastapi-instrumentator",
@@ -34,6 +35,7 @@ code runs up to 1.7 times slower in a busy minute. How it is measured: [README.m
 PARTS: dict[str, Callable[[int | None], list[Table]]] = {
     "http": lambda rounds: http.tables() if rounds is None else http.tables(rounds, starts=min(rounds, http.STARTS)),
     "instruments": lambda rounds: instruments.tables() if rounds is None else instruments.tables(rounds),
+    "exposition": lambda rounds: exposition.tables() if rounds is None else exposition.tables(rounds),
 }
 
 

@@ -331,7 +331,8 @@ def test_a_password_in_an_endpoint_is_never_shown() -> None:
 @pytest.mark.parametrize(
     ("variable", "value", "sentence"),
     [
-        ("RELAY_OTEL_METRIC_PATH", "/m", "is '/m', but no setting has that name; did you mean RELAY_OTEL_METRICS_PATH?"),
+        ("RELAY_OTEL_METRIC_PATH", "/m",
+         "is '/m', but no setting has that name; did you mean RELAY_OTEL_METRICS_PATH?"),
         ("RELAY_OTEL_FLAVOUR", "mild", "is 'mild', but no setting has that name; the names are in docs/settings.md."),
         ("RELAY_OTEL_METRICS_TOKN_KEY", "s3cret",
          "is set, but no setting has that name; did you mean RELAY_OTEL_METRICS_TOKEN?"),

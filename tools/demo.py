@@ -1,11 +1,12 @@
-"""The whole story on one machine: the demo app, its traffic, the collector, Prometheus on both paths, a probe.
+"""The whole story on one machine: the chat product, its traffic, a language model, the collector, Prometheus twice.
 
     python tools/demo.py                      with a live panel, until Ctrl-C
-    python tools/demo.py --for 60 --check     then compare the client's book with both Prometheuses, number by number
+    python tools/demo.py --for 60 --check     then compare two books with both Prometheuses, number by number
 
     traffic ─▶ app ── OTLP ─▶ collector ◀── Prometheus on prometheus.yml    the product's way
-                └──────── /metrics ◀─────── Prometheus on direct.yml        the way without a collector
+    provider ◀─┘└──────── /metrics ◀─────── Prometheus on direct.yml        the way without a collector
 
+The books are the client's (requests, WebSockets) and the language model provider's (calls, tokens).
 Usual ports where they are free, others where not. Exit: 0 when all is equal, 1 when not, 2 when it cannot run.
 """
 
@@ -14,22 +15,23 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import json
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a file: `python tools/demo.py`
 
 from examples.relay_chat import traffic
-from examples.relay_chat.traffic import Book, Entry
+from examples.relay_chat.traffic import Book, Entry, Socket
 from relay_otel.instruments import DEFINITIONS
-from tools.process import StackError, await_, free_port
+from tools.process import StackError, await_, fetch, free_port
 from tools.stack import Blackbox, Collector, Prometheus, Server, uvicorn
 
 SERVICE, STAGE = "relay-chat", "demo"
@@ -42,6 +44,7 @@ CHAPTERS = ("steady", "errors", "slow")
 """What the traffic does in turn, unless --scenario names one: each once in --for, or in a minute that comes again."""
 USUAL_PORTS = {
     "app": 8000,
+    "provider": 8100,
     "Prometheus": 9090,
     "Prometheus, direct": 9091,
     "collector": 4318,
@@ -51,11 +54,64 @@ USUAL_PORTS = {
 }
 
 
+PACE = 0.1  # of the provider: most answers come within the latency objective of 0.5 s
+LLM_TIMEOUT_SECONDS = 2.0
+JOB_SECONDS = 1.0  # between rounds of the app's background job
+
+
+class Provider(Server):
+    """examples/relay_chat/provider.py: a language model provider that keeps a book."""
+
+    def __init__(self, *, pace: float = PACE, port: int | None = None) -> None:
+        words = [sys.executable, "-m", "examples.relay_chat.provider", "--port", "{port}", "--pace", str(pace)]
+        super().__init__(words, port=port, name="the language model provider")
+
+    @property
+    def base_url(self) -> str:
+        """For RELAY_CHAT_LLM_URL."""
+        return f"{self.url}/v1"
+
+    def book(self) -> list[dict[str, Any]]:
+        """A row for each (operation, model, status), once no call is open."""
+
+        def closed() -> list[dict[str, Any]] | None:
+            told = json.loads(fetch(f"{self.url}/book"))
+            return None if told["open"] else list(told["rows"])
+
+        return await_(closed, "The language model provider still answers, though nobody asks: it has open calls")
+
+
+class ChatApp(Server):
+    """examples/relay_chat/app.py, on a database in a folder of its own, that goes with it."""
+
+    def __init__(
+        self,
+        provider: Provider,
+        *,
+        wrapper: bool = True,
+        llm_timeout: float = LLM_TIMEOUT_SECONDS,
+        port: int | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(
+            uvicorn("examples.relay_chat.app:app", wrapper=wrapper),
+            port=port,
+            environment={
+                "RELAY_CHAT_LLM_URL": provider.base_url,
+                "RELAY_CHAT_LLM_TIMEOUT": str(llm_timeout),
+                "RELAY_CHAT_JOB_INTERVAL": str(JOB_SECONDS),
+                **(environment or {}),
+            },
+        )
+        self.environment["DATABASE_URL"] = f"sqlite:///{self.folder / 'chat.db'}"  # never the user's own
+
+
 @dataclass(frozen=True)
 class Stack:
     """What runs. ``product`` scrapes the collector, ``direct`` the app."""
 
     app: Server
+    provider: Provider
     collector: Collector
     blackbox: Blackbox
     product: Prometheus
@@ -72,8 +128,9 @@ def stack(*, usual_ports: bool) -> Iterator[Stack]:
         )
         running.enter_context(collector)
         blackbox = running.enter_context(Blackbox(port=ports["probe"]))
-        app = Server(
-            uvicorn("examples.relay_chat.app:app", wrapper=True),
+        provider = running.enter_context(Provider(port=ports["provider"]))
+        app = ChatApp(
+            provider,
             port=ports["app"],
             environment={
                 "OTEL_SERVICE_NAME": SERVICE,
@@ -93,7 +150,7 @@ def stack(*, usual_ports: bool) -> Iterator[Stack]:
         )
         running.enter_context(product)
         running.enter_context(direct)
-        yield Stack(app, collector, blackbox, product, direct)
+        yield Stack(app, provider, collector, blackbox, product, direct)
 
 
 class Traffic:
@@ -150,13 +207,18 @@ class Traffic:
 
 # -- the panel --
 
-RATE = f'sum(rate(http_requests_total{{endpoint!="{HEALTH}"}}[{WINDOW}]))'
-ERRORS = f'sum(rate(http_requests_total{{endpoint!="{HEALTH}",status_code=~"5.."}}[{WINDOW}])) or vector(0)'
+NOT_HEALTH = f'endpoint!="{HEALTH}"'
+RATE = f"sum(rate(http_requests_total{{{NOT_HEALTH}}}[{WINDOW}]))"
+ERRORS = f'sum by (status_code) (rate(http_requests_total{{{NOT_HEALTH},status_code=~"5.."}}[{WINDOW}])) > 0'
 IN_FLIGHT = f'sum(http_requests_in_flight{{endpoint!~"{HEALTH}|unmatched"}})'  # a probe is unmatched until routed
-P95 = (
-    "histogram_quantile(0.95,"
-    f' sum by (le) (rate(http_request_duration_seconds_bucket{{endpoint!="{HEALTH}"}}[{WINDOW}])))'
+LATENCY = (
+    "histogram_quantile({quantile},"
+    f" sum by (le) (rate(http_request_duration_seconds_bucket{{{{{NOT_HEALTH}}}}}[{WINDOW}])))"
 )
+MESSAGES = f"sum(rate(chat_messages_total[{WINDOW}]))"
+FAILED_MESSAGES = f'sum(rate(chat_messages_total{{status="error"}}[{WINDOW}]))'
+TOKENS = f"sum(rate(llm_tokens_total[{WINDOW}]))"
+COST = f"sum(rate(api_cost_usd_total[{WINDOW}])) * 3600"
 
 
 @dataclass(frozen=True)
@@ -164,41 +226,104 @@ class Reading:
     """What one Prometheus says right now; None where it cannot say yet."""
 
     rate: float | None
-    error_rate: float | None
+    p50: float | None
     p95: float | None
+    errors: Mapping[str, float]
+    """Requests a second by status."""
+    messages: float | None
+    failed_messages: float | None
+    tokens: float | None
+    usd: float | None
+    """An hour."""
+    sockets: float | None
+    export_age: float | None
+    export_failures: float | None
+    dropped: float | None
+    probe: float | None
 
     @staticmethod
     def of(prometheus: Prometheus) -> Reading:
+        ask = prometheus.value
         return Reading(
-            prometheus.value(RATE),
-            prometheus.value(f"({ERRORS}) / {RATE}"),
-            prometheus.value(P95),
+            rate=ask(RATE),
+            p50=ask(LATENCY.format(quantile=0.5)),
+            p95=ask(LATENCY.format(quantile=0.95)),
+            errors={each.labels["status_code"]: each.value for each in prometheus.query(ERRORS)},
+            messages=ask(MESSAGES),
+            failed_messages=ask(FAILED_MESSAGES),
+            tokens=ask(TOKENS),
+            usd=ask(COST),
+            sockets=ask("sum(websocket_connections_active)"),
+            export_age=ask("time() - max(relay_otel_last_export_timestamp_seconds)"),
+            export_failures=ask("sum(relay_otel_export_failures_total)"),
+            dropped=ask("sum(relay_otel_dropped_total)"),
+            probe=ask("min(probe_success)"),
         )
 
-    def __str__(self) -> str:
+    @property
+    def traffic(self) -> str:
+        return f"{_shown(self.rate, '.1f')} requests/s"
+
+    @property
+    def latency(self) -> str:
+        return f"p50 {_shown(self.p50, '.3f')} s  p95 {_shown(self.p95, '.3f')} s"
+
+    @property
+    def failures(self) -> str:
+        share = sum(self.errors.values()) / self.rate if self.rate else None
+        kinds = ", ".join(f"{status} {rate:.1f}/s" for status, rate in sorted(self.errors.items()))
+        return f"{_shown(share, '.1%')} errors{f' ({kinds})' if kinds else ''}"
+
+    @property
+    def language_model(self) -> str:
+        failed = f" ({self.failed_messages:.1f} failed)" if self.failed_messages else ""
         return (
-            f"{_shown(self.rate, '{:6.1f}')} requests/s   {_shown(self.error_rate, '{:6.1%}')} errors"
-            f"   p95 {_shown(self.p95, '{:6.3f}')} s"
+            f"{_shown(self.messages, '.1f')} calls/s{failed}  {_shown(self.tokens, '.0f')} tokens/s"
+            f"  ${_shown(self.usd, '.2f')}/h"
         )
+
+    @property
+    def web_sockets(self) -> str:
+        return f"{_shown(self.sockets, '.0f')} open"
+
+    @property
+    def export(self) -> str:
+        if self.export_age is None:
+            said = "none seen yet"
+        else:
+            said = (
+                f"last {self.export_age:.0f} s ago, {self.export_failures or 0:.0f} failed,"
+                f" {self.dropped or 0:.0f} dropped"
+            )
+        return f"{said}; probe {'has not asked yet' if self.probe is None else 'ok' if self.probe == 1 else 'FAILS'}"
+
+    def line(self) -> str:
+        return (
+            f"{self.traffic}  {self.latency}  {self.failures} | LLM {self.language_model}"
+            f" | WebSockets {self.web_sockets} | export: {self.export}"
+        )
+
+    def panel(self) -> list[str]:
+        return [
+            f"{'traffic':20}{self.traffic}",
+            f"{'latency':20}{self.latency}",
+            f"{'errors':20}{self.failures}",
+            f"{'language model':20}{self.language_model}",
+            f"{'WebSockets':20}{self.web_sockets}",
+            f"{'export':20}{self.export}",
+        ]
 
 
 def _shown(value: float | None, form: str) -> str:
-    return "     -" if value is None or value != value else form.format(value)
-
-
-def export_health(product: Prometheus) -> str:
-    age = product.value("time() - max(relay_otel_last_export_timestamp_seconds)")
-    failures = product.value("sum(relay_otel_export_failures_total)")
-    probe = product.value("min(probe_success)")
-    said = "no export seen yet" if age is None else f"last export {age:.0f} s ago, {failures or 0:.0f} failed"
-    return f"{said}; probe {'has not asked yet' if probe is None else 'ok' if probe == 1 else 'FAILS'}"
+    return "-" if value is None or value != value else format(value, form)
 
 
 def urls(running: Stack) -> list[str]:
     """Where everything is, and which port is not the usual one."""
     query = "/query?g0.expr=http_requests_total"
     chosen = {
-        "app": (running.app.port, f"{running.app.url}/metrics"),
+        "app": (running.app.port, running.app.url),
+        "provider": (running.provider.port, f"{running.provider.url}/book"),
         "Prometheus": (running.product.port, running.product.url + query),
         "Prometheus, direct": (running.direct.port, running.direct.url + query),
         "collector": (running.collector.port, running.collector.otlp_endpoint),
@@ -222,37 +347,49 @@ def watch(running: Stack, users: Traffic, seconds: float | None) -> None:
         while seconds is None or time.monotonic() - began < seconds:
             gone = time.monotonic() - began
             scenario, answers = users.scenario(), users.book.answers.total()
-            product, direct = Reading.of(running.product), Reading.of(running.direct)
-            health = export_health(running.product)
+            product = Reading.of(running.product)
             if in_place:
+                direct = Reading.of(running.direct)
                 lines = [
                     *urls(running),
                     "",
                     f"{gone:.0f} s, {scenario}: {answers} answers",
-                    f"{'by the collector':20}{product}",
-                    f"{'direct':20}{direct}",
-                    f"{'export':20}{health}",
+                    "",
+                    *product.panel(),
+                    f"{'without collector':20}{direct.traffic}  {direct.latency}",
                     "",
                     "Ctrl-C ends it.",
                 ]
                 print("\033[H\033[J" + "\n".join(lines), flush=True)
             else:
-                print(f"{gone:4.0f} s {scenario:7}{answers:6} answers | {product} | {health}", flush=True)
+                print(f"{gone:4.0f} s {scenario:7}{answers:6} answers | {product.line()}", flush=True)
             pause = PANEL_SECONDS if in_place else LINE_SECONDS
             left = pause if seconds is None else began + seconds - time.monotonic()
             users.wait(min(pause, left))
-            if not running.app.running:
-                raise StackError(f"{running.app.tail()}The app ended in mid-demo; its last lines are above.")
+            for each in (running.app, running.provider):
+                if not each.running:
+                    raise StackError(f"{each.tail()}{each.name.capitalize()} ended in mid-demo; see above.")
 
 
 # -- the check --
 
 
+class Count(NamedTuple):
+    """What the app counts of the language model, by metric, model and kind (a status or a token type)."""
+
+    metric: str
+    model: str
+    kind: str
+
+
+Key = Entry | Socket | Count
+
+
 @dataclass(frozen=True)
 class Row:
-    """One series as the client saw it and as each path shows it."""
+    """One series as its book saw it and as each path shows it."""
 
-    entry: Entry
+    key: Key
     book: float
     product: float
     direct: float
@@ -260,26 +397,68 @@ class Row:
     @property
     def judged(self) -> bool:
         """The prober asks for health, and it keeps no book."""
-        return self.entry.endpoint != HEALTH
+        return not isinstance(self.key, Entry) or self.key.endpoint != HEALTH
 
     @property
     def equal(self) -> bool:
         return not self.judged or self.book == self.product == self.direct
 
+    @property
+    def words(self) -> tuple[str, str]:
+        """The key in two columns."""
+        return " ".join(str(each) for each in self.key[:-1]), str(self.key[-1])
 
-def compare(book: Mapping[Entry, int], product: Mapping[Entry, float], direct: Mapping[Entry, float]) -> list[Row]:
-    """A row for each (method, endpoint, status) that anybody has with another number than 0, in order."""
-    entries = sorted({entry for each in (book, product, direct) for entry, count in each.items() if count})
-    return [Row(entry, book.get(entry, 0), product.get(entry, 0), direct.get(entry, 0)) for entry in entries]
+
+def compare(book: Mapping[Any, float], product: Mapping[Any, float], direct: Mapping[Any, float]) -> list[Row]:
+    """A row for each key that anybody has with another number than 0, in order."""
+    keys = sorted({key for each in (book, product, direct) for key, count in each.items() if count})
+    return [Row(key, book.get(key, 0), product.get(key, 0), direct.get(key, 0)) for key in keys]
 
 
-def totals(prometheus: Prometheus, at: float) -> dict[Entry, float]:
+def answers(prometheus: Prometheus, at: float) -> dict[Key, float]:
     """http_requests_total at an instant."""
     samples = prometheus.query("sum by (method, endpoint, status_code) (http_requests_total)", at)
     return {
         Entry(each.labels["method"], each.labels["endpoint"], int(each.labels["status_code"])): each.value
         for each in samples
     }
+
+
+def connections(prometheus: Prometheus, at: float) -> dict[Key, float]:
+    """WebSocket connections that ended, at an instant."""
+    samples = prometheus.query("sum by (endpoint, close_code) (websocket_connection_duration_seconds_count)", at)
+    return {Socket(each.labels["endpoint"], each.labels["close_code"]): each.value for each in samples}
+
+
+def counts(prometheus: Prometheus, at: float) -> dict[Key, float]:
+    """What the app counted of the language model, at an instant.
+
+    `aborted` is the app's own affair: the reader left, the provider answered to the end.
+    """
+    found: dict[Key, float] = {}
+    for sample in prometheus.query("sum by (model, status) (chat_messages_total)", at):
+        status = "error" if sample.labels["status"] == "error" else "success"
+        key = Count("chat_messages_total", sample.labels["model"], status)
+        found[key] = found.get(key, 0) + sample.value
+    for sample in prometheus.query("sum by (model, token_type) (llm_tokens_total)", at):
+        found[Count("llm_tokens_total", sample.labels["model"], sample.labels["token_type"])] = sample.value
+    return found
+
+
+def expected_counts(rows: Sequence[Mapping[str, Any]]) -> dict[Key, float]:
+    """What an app that the provider answered so must have counted: each chat call is one message."""
+    found: dict[Key, float] = {}
+
+    def add(metric: str, model: str, kind: str, number: float) -> None:
+        key = Count(metric, model, kind)
+        found[key] = found.get(key, 0) + number
+
+    for row in rows:
+        if row["operation"] == "chat":
+            add("chat_messages_total", row["model"], "success" if row["status"] == "200" else "error", row["calls"])
+        add("llm_tokens_total", row["model"], "input", row["input_tokens"])
+        add("llm_tokens_total", row["model"], "output", row["output_tokens"])
+    return found
 
 
 def missing_metrics(prometheus: Prometheus, at: float) -> list[str]:
@@ -309,55 +488,80 @@ def settled(running: Stack) -> tuple[float, float]:
     return running.product.wait_scrape("collector-apps", since=now), running.direct.wait_scrape("apps", since=now)
 
 
+def settled_book(running: Stack) -> tuple[list[dict[str, Any]], float, float]:
+    """The provider's book, and the instants at which both Prometheuses must hold it: as ``settled``.
+
+    The app's background job still asks while messages have no embedding; so the book must be the same afterwards.
+    """
+    while True:
+        book = running.provider.book()
+        at, direct_at = settled(running)
+        if book == running.provider.book():
+            return book, at, direct_at
+
+
 def check(running: Stack, book: Book) -> bool:
-    """Print book beside both paths; whether they are equal, nothing is missing and the probe is content."""
-    at, direct_at = settled(running)
-    rows = compare(book.answers, totals(running.product, at), totals(running.direct, direct_at))
+    """Print the books beside both paths; whether they are equal, nothing is missing and the probe is content."""
+    provider_book, at, direct_at = settled_book(running)
+
+    def rows_of(book: Mapping[Any, float], read: Callable[[Prometheus, float], dict[Key, float]]) -> list[Row]:
+        return compare(book, read(running.product, at), read(running.direct, direct_at))
+
+    requests = rows_of(book.answers, answers)
+    rows = [*requests, *rows_of(book.sockets, connections), *rows_of(expected_counts(provider_book), counts)]
     print(table(rows))
     missing = missing_metrics(running.product, at)
     probe = running.product.value("min(probe_success)")
     in_flight = [running.product.value(IN_FLIGHT, at), running.direct.value(IN_FLIGHT, direct_at)]
+    open_sockets = [
+        prometheus.value("sum(websocket_connections_active) or vector(0)", instant)
+        for prometheus, instant in ((running.product, at), (running.direct, direct_at))
+    ]
     dropped = running.product.value("sum(relay_otel_dropped_total)", at)
     problems = [
         *(_difference(row) for row in rows if not row.equal),
         *(f"{name} is emitted, says the contract, and is not in Prometheus." for name in missing),
     ]
-    if not any(row.judged for row in rows):
+    if not any(row.judged for row in requests):
         problems.append("Nothing was compared: the traffic got no answer.")
     if book.unanswered:
         problems.append(f"The app left requests unanswered: {dict(book.unanswered)}.")
     if dropped:
         said = [line for line in running.app.log.read_text(errors="replace").splitlines() if "relay-otel: " in line]
         problems.append("\n".join([f"relay-otel dropped {dropped:g} measurements; the app's log says:", *said]))
-    if in_flight != [0, 0]:
-        problems.append(
-            f"Nothing is asked any more, but requests are in flight (by the collector, direct): {in_flight}."
-        )
+    for what, numbers in (("requests are in flight", in_flight), ("WebSockets are open", open_sockets)):
+        if numbers != [0, 0]:
+            problems.append(f"Nothing is asked any more, but {what} (by the collector, direct): {numbers}.")
     if probe != 1:
         problems.append(f"probe_success is {probe}, not 1: the prober does not reach {running.app.url}{HEALTH}.")
-    sick = [row for row in rows if not row.judged and row.entry.status != 200]
-    problems += [f"{HEALTH} answered {row.entry.status}." for row in sick]
-    print("\n".join(problems) or f"Equal: {sum(book.answers.values())} answers, {len(rows)} rows, on both paths.")
+    sick = [row for row in requests if not row.judged and row.words[1] != "200"]
+    problems += [f"{HEALTH} answered {row.words[1]}." for row in sick]
+    calls, sockets = sum(row["calls"] for row in provider_book), sum(book.sockets.values())
+    print(
+        "\n".join(problems)
+        or f"Equal: {sum(book.answers.values())} answers, {sockets} WebSockets, {calls} calls of the language model, "
+        f"{len(rows)} rows, on both paths."
+    )
     return not problems
 
 
 def _difference(row: Row) -> str:
-    method, endpoint, status = row.entry
+    where, kind = row.words
+    said = "the provider said" if isinstance(row.key, Count) else "the client saw"
     return (
-        f"{method} {endpoint} {status} differs: the client saw {row.book:g}, "
-        f"by the collector it is {row.product:g}, direct {row.direct:g}."
+        f"{where} {kind} differs: {said} {row.book:g}, by the collector it is {row.product:g}, direct {row.direct:g}."
     )
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Endpoint, status, book, collector path, direct path."""
-    width = max([len(f"{row.entry.method} {row.entry.endpoint}") for row in rows], default=0) + 2
-    lines = [f"{'endpoint':{width}}{'status':>8}{'book':>10}{'collector':>12}{'direct':>10}"]
+    """Series, its kind, book, collector path, direct path; the client's rows, then the provider's."""
+    width = max([len(row.words[0]) for row in rows], default=0) + 2
+    lines = [f"{'':{width}}{'status':>8}{'book':>10}{'collector':>12}{'direct':>10}"]
     for row in rows:
-        method, endpoint, status = row.entry
+        where, kind = row.words
         book = f"{row.book:g}" if row.judged else "probed"
         mark = "" if row.equal else "   differs"
-        lines.append(f"{method + ' ' + endpoint:{width}}{status:>8}{book:>10}{row.product:>12g}{row.direct:>10g}{mark}")
+        lines.append(f"{where:{width}}{kind:>8}{book:>10}{row.product:>12g}{row.direct:>10g}{mark}")
     return "\n".join(lines)
 
 
@@ -382,9 +586,11 @@ def stopped_cleanly() -> Iterator[None]:
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description="The demo app with traffic, collector, Prometheus and a live panel.")
     parser.add_argument("--for", dest="seconds", type=float, help="seconds of traffic (until Ctrl-C)")
-    parser.add_argument("--check", action="store_true", help="in the end compare the client's book with Prometheus")
+    parser.add_argument("--check", action="store_true", help="in the end compare both books with Prometheus")
     parser.add_argument("--scenario", choices=traffic.SCENARIOS, help="one kind of traffic only (all in turn)")
-    parser.add_argument("--lose", type=int, default=0, metavar="N", help="drop N answers from the book: it must notice")
+    parser.add_argument(
+        "--lose", type=int, default=0, metavar="N", help="drop N answers from the client's book: it must notice"
+    )
     parser.add_argument("--free-ports", action="store_true", help="leave the usual ports alone, as tests do")
     chosen = parser.parse_args(arguments)
     try:

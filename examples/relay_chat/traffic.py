@@ -1,32 +1,42 @@
-"""A URL and a scenario in; requests to the demo app, and a book of every answer that came back out.
+"""A URL and a scenario in; requests and WebSockets to the demo app, and a book of how every one of them ended out.
 
     python -m examples.relay_chat.traffic --url http://127.0.0.1:8000 --scenario errors --for 10
 
-The book is what Prometheus must show: one entry for each (method, endpoint, status), counted by the client.
+The book is what Prometheus must show: one entry for each (method, endpoint, status), and one for each (endpoint, close
+code) of a WebSocket, counted by the client.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import random
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import httpx
+import websockets
+from websockets.asyncio.client import connect
 
 SEED = 20_261_123
 USERS = 8
-PAUSE_SECONDS = 0.15  # mean of a user's pause; 8 users make about 40 requests a second
+PAUSE_SECONDS = 0.15  # mean of a user's pause; 8 users make about 25 requests a second
 TIMEOUT_SECONDS = 30.0
 # No connection is kept: after an exception uvicorn hangs up once its 500 is out, without a word in it, and the next
 # request on that connection would find nobody.
 LIMITS = httpx.Limits(max_keepalive_connections=0)
 WORDS = ("hello", "observable", "world", "what", "does", "a", "request", "cost", "today")
+MODELS = ("claude-3.5-sonnet", "claude-3.5-sonnet", "gpt-4", "gpt-4o-mini", "o4-mini")
+NAMES = ("ada", "grace", "edsger", "barbara")
+"""The app's demo users; each password is the name and `-demo`."""
+SOCKET = "/api/chat/ws"
+REFUSED = "refused"
+DROPPED = "1005"  # what uvicorn tells an app of a connection that broke without a close frame
 
 
 class Entry(NamedTuple):
@@ -37,11 +47,19 @@ class Entry(NamedTuple):
     status: int
 
 
+class Socket(NamedTuple):
+    """One row of the book; the labels of websocket_connection_duration_seconds."""
+
+    endpoint: str
+    close_code: str
+
+
 @dataclass
 class Book:
     """What the client saw. One event loop writes; others may read."""
 
     answers: Counter[Entry] = field(default_factory=Counter)
+    sockets: Counter[Socket] = field(default_factory=Counter)
     unanswered: Counter[str] = field(default_factory=Counter)
     """Requests whose answer did not come, by the error: the app may have counted them or not."""
 
@@ -56,7 +74,8 @@ class Book:
 
     def as_json(self) -> str:
         rows = [{**entry._asdict(), "count": count} for entry, count in sorted(self.answers.items()) if count]
-        return json.dumps({"answers": rows, "unanswered": dict(self.unanswered)}, indent=1)
+        sockets = [{**socket._asdict(), "count": count} for socket, count in sorted(self.sockets.items()) if count]
+        return json.dumps({"answers": rows, "sockets": sockets, "unanswered": dict(self.unanswered)}, indent=1)
 
 
 @dataclass(frozen=True)
@@ -65,41 +84,96 @@ class Ask:
 
     method: str
     path: str
-    """`{n}` is a random number."""
+    """`{n}` is a random number, `{own}` a conversation of the user's own: one is begun where there is none."""
     endpoint: str
-    body: bool = False
+    body: Literal["", "message", "text", "login", "wrong_login"] = ""
+    logged_in: bool = False
     leaves: bool = False
     """The client goes after the first bytes of the answer."""
     counted_as: str = ""
     """The method label, where it is another than the method."""
 
 
-ASKS: Mapping[str, Ask] = {
-    "chat": Ask("POST", "/api/chat", "/api/chat", body=True),
-    "stream": Ask("POST", "/api/chat/stream", "/api/chat/stream", body=True),
-    "leave": Ask("POST", "/api/chat/stream", "/api/chat/stream", body=True, leaves=True),
+@dataclass(frozen=True)
+class Talk:
+    """One kind of WebSocket connection.
+
+    ``ends``: `well` after the answers; `leaves` in the middle of one, with 1001 as a closing tab does; `drops` without
+    a word, as a lost network does; `nonsense` sends what is no question, and is closed.
+    """
+
+    ends: Literal["well", "leaves", "drops", "nonsense"] = "well"
+    query: str = ""
+    logged_in: bool = False
+
+
+CONVERSATION = "/api/conversations/{conversation_id}"
+ASKS: Mapping[str, Ask | Talk] = {
+    "page": Ask("GET", "/", "/"),
+    "page_part": Ask("GET", "/static/page.js", "/static/{path}"),
+    "chat": Ask("POST", "/api/chat", "/api/chat", body="message"),
+    "own_chat": Ask("POST", "/api/chat", "/api/chat", body="message", logged_in=True),
+    "stream": Ask("POST", "/api/chat/stream", "/api/chat/stream", body="message"),
+    "leave": Ask("POST", "/api/chat/stream", "/api/chat/stream", body="message", leaves=True),
+    "talk": Talk(),
+    "own_talk": Talk(logged_in=True),
+    "talk_leave": Talk("leaves"),
+    "talk_drop": Talk("drops"),
+    "talk_nonsense": Talk("nonsense"),
+    "talk_refused": Talk(query="?token=forged"),
     "search": Ask("GET", "/api/search?q=observable", "/api/search"),
     "find_nothing": Ask("GET", "/api/search?q=nothing-{n}", "/api/search"),
-    "conversation": Ask("GET", "/api/conversations/welcome", "/api/conversations/{conversation_id}"),
-    "unknown_id": Ask("GET", "/api/conversations/{n}", "/api/conversations/{conversation_id}"),
+    "embedding": Ask("POST", "/api/embedding", "/api/embedding", body="text"),
+    "conversation": Ask("GET", "/api/conversations/welcome", CONVERSATION),
+    "conversations": Ask("GET", "/api/conversations", "/api/conversations", logged_in=True),
+    "own_conversation": Ask("GET", "/api/conversations/{own}", CONVERSATION, logged_in=True),
+    "forget": Ask("DELETE", "/api/conversations/{own}", CONVERSATION, logged_in=True),
+    "login": Ask("POST", "/api/login", "/api/login", body="login"),
+    "wrong_login": Ask("POST", "/api/login", "/api/login", body="wrong_login"),
+    "no_login": Ask("GET", "/api/conversations", "/api/conversations"),
+    "unknown_id": Ask("GET", "/api/conversations/{n}", CONVERSATION),
     "no_query": Ask("GET", "/api/search", "/api/search"),
     "slash": Ask("GET", "/api/search/?q=world", "/api/search"),
     "wrong_method": Ask("DELETE", "/api/chat", "/api/chat"),
     "scanner": Ask("GET", "/wp-admin/{n}.php", "unmatched"),
     "scanner_webdav": Ask("PROPFIND", "/dav/{n}", "unmatched", counted_as="_OTHER"),
-    "raise": Ask("POST", "/api/chat?fault=error", "/api/chat", body=True),
+    "raise": Ask("POST", "/api/chat?fault=error", "/api/chat", body="message"),
     "unavailable": Ask("GET", "/api/search?q=world&fault=unavailable", "/api/search"),
-    "slow_chat": Ask("POST", "/api/chat?fault=slow", "/api/chat", body=True),
+    "llm_error": Ask("POST", "/api/chat?fault=llm_error", "/api/chat", body="message"),
+    "llm_rate_limit": Ask("POST", "/api/chat?fault=llm_rate_limit", "/api/chat", body="message"),
+    "llm_timeout": Ask("POST", "/api/chat?fault=llm_timeout", "/api/chat", body="message"),
+    "llm_broken": Ask("POST", "/api/chat/stream?fault=llm_broken", "/api/chat/stream", body="message"),
+    "llm_embedding": Ask("POST", "/api/embedding?fault=llm_unavailable", "/api/embedding", body="text"),
+    "talk_raise": Talk(query="?fault=error"),
+    "talk_llm": Talk(query="?fault=llm_broken"),
+    "slow_chat": Ask("POST", "/api/chat?fault=slow", "/api/chat", body="message"),
     "slow_search": Ask("GET", "/api/search?q=world&fault=slow", "/api/search"),
+    "slow_query": Ask("GET", "/api/conversations/welcome?fault=slow_query", CONVERSATION),
 }
 
 STEADY: Mapping[str, int] = {
-    "chat": 30,
+    "page": 3,
+    "page_part": 3,
+    "chat": 20,
+    "own_chat": 8,
     "stream": 10,
     "leave": 2,
-    "search": 20,
+    "talk": 5,
+    "own_talk": 3,
+    "talk_leave": 1,
+    "talk_drop": 1,
+    "talk_nonsense": 1,
+    "talk_refused": 1,
+    "search": 16,
     "find_nothing": 4,
-    "conversation": 20,
+    "embedding": 4,
+    "conversation": 10,
+    "conversations": 8,
+    "own_conversation": 6,
+    "forget": 3,
+    "login": 2,
+    "wrong_login": 3,
+    "no_login": 1,
     "unknown_id": 4,
     "no_query": 1,
     "slash": 2,
@@ -109,8 +183,19 @@ STEADY: Mapping[str, int] = {
 }
 SCENARIOS: Mapping[str, Mapping[str, int]] = {
     "steady": STEADY,
-    "errors": {**STEADY, "raise": 20, "unavailable": 10},
-    "slow": {**STEADY, "slow_chat": 15, "slow_search": 10},
+    "errors": {
+        **STEADY,
+        "raise": 16,
+        "unavailable": 8,
+        "llm_error": 6,
+        "llm_rate_limit": 6,
+        "llm_timeout": 1,
+        "llm_broken": 4,
+        "llm_embedding": 2,
+        "talk_raise": 2,
+        "talk_llm": 2,
+    },
+    "slow": {**STEADY, "slow_chat": 14, "slow_search": 10, "slow_query": 3},
 }
 """Weight of each kind of request."""
 
@@ -131,38 +216,125 @@ async def drive(
     # trust_env: a proxy of the user's is not meant for this app.
     async with httpx.AsyncClient(base_url=url, timeout=TIMEOUT_SECONDS, trust_env=False, limits=LIMITS) as client:
 
-        async def user(number: int) -> None:
+        async def use(number: int) -> None:
             chance = random.Random(f"{seed}-{number}")
+            user = User(client, chance, book)
+            done: set[str] = set()
             while going():
                 weights = SCENARIOS[scenario()]
-                name = chance.choices(list(weights), list(weights.values()))[0]
-                await ask(client, ASKS[name], chance, book)
+                # All kinds are dealt out to the users: however short the time, each comes once.
+                share = [kind for kind in list(weights)[number::users] if kind not in done]
+                kind = share[0] if share else chance.choices(list(weights), list(weights.values()))[0]
+                done.add(kind)
+                await user.do(kind)
                 await asyncio.sleep(chance.expovariate(1 / PAUSE_SECONDS))
 
-        await asyncio.gather(*(user(number) for number in range(users)))
+        await asyncio.gather(*(use(number) for number in range(users)))
 
 
-async def ask(client: httpx.AsyncClient, kind: Ask, chance: random.Random, book: Book) -> None:
-    """Send one request and write down its answer."""
-    path = kind.path.replace("{n}", str(chance.randrange(10**9)))
-    body = {
-        "message": " ".join(chance.sample(WORDS, chance.randint(2, len(WORDS)))),
-        "model": chance.choice(("claude-3.5-sonnet", "gpt-4")),
-        "user_id": f"user-{chance.randrange(20)}",
-    }
-    try:
-        async with client.stream(kind.method, path, json=body if kind.body else None) as answer:
-            async for _ in answer.aiter_raw():
-                if kind.leaves:
-                    break
-    except httpx.HTTPError as error:
-        book.unanswered[type(error).__name__] += 1
-        return
-    book.write(kind.counted_as or kind.method, kind.endpoint, answer.status_code)
+class User:
+    """One person at a time: does one thing after the other, and writes down how each ended.
+
+    Args:
+        client: its base_url is the app.
+        chance: decides what is asked in what words.
+        book: where it is written down.
+    """
+
+    def __init__(self, client: httpx.AsyncClient, chance: random.Random, book: Book) -> None:
+        self._client, self._chance, self._book = client, chance, book
+        self._name = chance.choice(NAMES)
+        self._token = ""
+        self._own: list[str] = []
+        """Conversations begun while logged in."""
+
+    async def do(self, kind: str) -> None:
+        """One of ``ASKS``, with what must come before it."""
+        deed = ASKS[kind]
+        if deed.logged_in and not self._token:
+            await self.do("login")
+        if isinstance(deed, Talk):
+            await self._talk(deed)
+            return
+        if "{own}" in deed.path and not self._own:
+            await self.do("own_chat")
+        await self._ask(deed)
+
+    async def _ask(self, ask: Ask) -> None:
+        own = ""
+        if "{own}" in ask.path:  # what is forgotten is no longer asked for
+            place = self._chance.randrange(len(self._own)) if self._own else -1
+            own = self._own.pop(place) if self._own and ask.method == "DELETE" else (self._own or ["none"])[place]
+        path = ask.path.replace("{n}", str(self._chance.randrange(10**9))).replace("{own}", own)
+        received = b""
+        try:
+            async with self._client.stream(
+                ask.method, path, json=self._body(ask.body), headers=self._headers(ask.logged_in)
+            ) as answer:
+                async for part in answer.aiter_raw():
+                    received += part
+                    if ask.leaves:
+                        break
+        except httpx.HTTPError as error:
+            self._book.unanswered[type(error).__name__] += 1
+            return
+        self._book.write(ask.counted_as or ask.method, ask.endpoint, answer.status_code)
+        if answer.status_code == 200 and ask.body == "login":
+            self._token = json.loads(received)["token"]
+        if answer.status_code == 200 and ask.body == "message" and ask.logged_in:
+            self._own.append(json.loads(received)["conversation_id"])
+
+    async def _talk(self, talk: Talk) -> None:
+        url = str(self._client.base_url.join(SOCKET)).replace("http", "ws", 1) + talk.query
+        headers = self._headers(talk.logged_in)
+        try:
+            async with connect(url, additional_headers=headers, proxy=None, open_timeout=TIMEOUT_SECONDS) as socket:
+                async with asyncio.timeout(TIMEOUT_SECONDS):
+                    code = await self._converse(socket, talk)
+        except websockets.InvalidStatus:
+            code = REFUSED
+        except (OSError, TimeoutError, websockets.WebSocketException) as error:
+            self._book.unanswered[type(error).__name__] += 1
+            return
+        self._book.sockets[Socket(SOCKET, code)] += 1
+
+    async def _converse(self, socket: websockets.ClientConnection, talk: Talk) -> str:
+        """The close code that the app knows."""
+        with contextlib.suppress(websockets.ConnectionClosed):
+            if talk.ends == "nonsense":
+                await socket.send("this is no question")
+            for _ in range(self._chance.randint(1, 2)):
+                await socket.send(json.dumps(self._body("message")))
+                async for said in socket:
+                    if talk.ends == "leaves":
+                        await socket.close(1001)
+                    if talk.ends == "drops":
+                        socket.transport.abort()
+                    if "token" not in json.loads(said):
+                        break
+            await socket.close()
+        await socket.wait_closed()
+        return DROPPED if talk.ends == "drops" else str(socket.close_code)
+
+    def _headers(self, logged_in: bool) -> dict[str, str]:
+        return {"authorization": f"Bearer {self._token}"} if logged_in and self._token else {}
+
+    def _body(self, kind: str) -> dict[str, Any] | None:
+        chance = self._chance
+        if kind == "login":
+            return {"name": self._name, "password": f"{self._name}-demo"}
+        if kind == "wrong_login":
+            return {"name": chance.choice((*NAMES, "root", "admin")), "password": chance.choice(("123456", "letmein"))}
+        words = " ".join(chance.sample(WORDS, chance.randint(2, len(WORDS))))
+        if kind == "text":
+            return {"text": words}
+        if kind == "message":
+            return {"message": words, "model": chance.choice(MODELS), "user_id": f"user-{chance.randrange(20)}"}
+        return None
 
 
 def main(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(description="Send requests to the demo app and print the book of its answers.")
+    parser = argparse.ArgumentParser(description="Use the demo app and print the book of its answers.")
     parser.add_argument("--url", default="http://127.0.0.1:8000", help="where the app is (%(default)s)")
     parser.add_argument("--scenario", choices=SCENARIOS, default="steady", help="what is asked (%(default)s)")
     parser.add_argument("--for", dest="seconds", type=float, default=10.0, help="seconds to ask (%(default)g)")

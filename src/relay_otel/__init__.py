@@ -4,6 +4,8 @@
 >>> handle = relay_otel.configure(service_name="chat", environment="beta")   # doctest: +SKIP
 >>> orders = relay_otel.counter("orders_total", labels=("plan",), unit="{order}", description="Orders placed.")
 >>> orders.add(1, {"plan": "pro"})
+
+PYTEST_DONT_REWRITE: it may be imported before pytest (by opentelemetry-instrument), which would warn of that.
 """
 
 from __future__ import annotations

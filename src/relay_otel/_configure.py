@@ -17,12 +17,12 @@ from typing import Any
 
 import wrapt
 from opentelemetry import metrics as api
-from opentelemetry.sdk.metrics.export import MetricExporter, MetricReader, MetricsData
+from opentelemetry.sdk.metrics.export import MetricReader, MetricsData
 from opentelemetry.sdk.resources import Resource
 
 from relay_otel import _guard, asgi, http, instruments, recording, signals, upstream, websockets
 from relay_otel import settings as settings_module
-from relay_otel.export import exposition, otlp
+from relay_otel.export import exposition, otlp, senders, stock
 from relay_otel.export import port as metrics_port
 from relay_otel.kinds import Counter
 from relay_otel.meter import HTTP_SCOPES, ContractMeterProvider
@@ -45,6 +45,7 @@ class Handle:
     endpoint: exposition.MetricsEndpoint | None = None
     """The answer to ``/metrics``; ``endpoint.text()`` is its text. None when Prometheus is not answered."""
     _otlp: otlp.OtlpExport | None = None
+    _stock: stock.StockMetrics | None = None
     _port: metrics_port.MetricsPort | None = None
     _readers: list[tuple[Any, MetricReader]] = field(default_factory=list)
     """Each with the MeterProvider it reads."""
@@ -174,6 +175,7 @@ def _by_file(settings: Settings) -> Settings:
 def _start(handle: Handle) -> None:
     settings, recorder = handle.settings, recording.default
     recorder.environment = settings.environment
+    recorder.exemplar_filter = os.environ.get("OTEL_METRICS_EXEMPLAR_FILTER", "").strip().lower() or "trace_based"
     _guard.count_with(lambda: recorder.count_dropped("error"))
     resource = _Resource(settings)
     provider = _provider(resource.current)
@@ -191,25 +193,34 @@ def _start_prometheus(handle: Handle, resource: _Resource) -> None:
     settings, recorder = handle.settings, recording.default
     if not settings.prometheus:
         return
-    from opentelemetry.exporter.prometheus import PrometheusMetricReader
-    from prometheus_client import CollectorRegistry, generate_latest
-
-    registry = CollectorRegistry()
-    # No scope labels: a library's new version would begin new series (python-otel.md X4).
-    reader = PrometheusMetricReader(scope_info_enabled=False, registry=registry)
-    _read(handle, reader)
-
-    def stock() -> str:
-        with _guard.guard("stock instruments on /metrics"):
-            return generate_latest(registry).decode()
-        return ""
+    handle._stock = _stock_metrics(handle, resource, read=True)
 
     duration = recorder.instrument(instruments.RELAY_OTEL_SCRAPE_DURATION_SECONDS).bind()
     handle.endpoint = exposition.MetricsEndpoint(
         recorder.collect,
         exposition.Access(settings.metrics_token, settings.metrics_public),
-        stock=stock,
+        stock=handle._stock.text,
         observe=lambda seconds: duration.set(seconds),
+    )
+
+
+def _stock_metrics(handle: Handle, resource: _Resource, *, read: bool) -> stock.StockMetrics:
+    """Other people's metrics. One object for both paths where it can be, so that recording costs once.
+
+    ``read``: the stock SDK's instruments among them.
+    """
+    client = None
+    if handle.settings.prometheus_client:
+        from relay_otel.export.client_registry import ClientRegistry  # imports prometheus_client
+
+        client = ClientRegistry(recording.default)
+    readers = [stock.StockReader()] if read else []
+    return stock.StockMetrics(
+        [reader for reader in readers if _read(handle, reader)],
+        recording.default,
+        lambda: recording.default.definitions().values(),
+        client=client,
+        resource=lambda: resource.current,
     )
 
 
@@ -235,32 +246,31 @@ def _start_otlp(handle: Handle, resource: _Resource) -> None:
     settings, recorder = handle.settings, recording.default
     if not settings.otlp or (_under_pytest() and not _asked_for(settings)):
         return
-    reader = otlp.StockReader()
-    if _foreign_provider() is None or _asked_for(settings):  # who has set another exports it already
-        _read(handle, reader)
+    origin = settings.origins.get("protocol", "the default protocol")
+    problem = senders.load(settings.protocol, f"{origin} is {settings.protocol!r}")
+    if problem is not None:
+        _guard.say_once("setting:protocol", problem)
+        return
+    shared = _foreign_provider() is None or _asked_for(settings)  # who has set another exports it already
+    others = handle._stock if shared else None
+    if others is None:
+        others = _stock_metrics(handle, resource, read=shared)
     failures = recorder.counter(instruments.RELAY_OTEL_EXPORT_FAILURES_TOTAL)
     _born_at_zero(failures)
     latest = recorder.instrument(instruments.RELAY_OTEL_LAST_EXPORT_TIMESTAMP_SECONDS).bind()
 
     def data() -> MetricsData:
-        return otlp.to_metrics_data(recorder.collect(), resource.current, reader.scopes())
+        return otlp.to_metrics_data(recorder.collect(), resource.current, others.scopes())
 
-    def exporter() -> MetricExporter:
-        from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
-
-        return OTLPMetricExporter(
-            endpoint=settings.metrics_endpoint,
-            # The stock exporter tries again until its time is up; totals are cumulative, so the next interval will do.
-            # Not below 2 s: with less it gives up before its first second try, without saying why.
-            session=otlp.session(),
-            timeout=min(_upstream_timeout(), max(settings.export_interval, 2.0)),
-        )
-
+    # The stock exporter tries again until its time is up; totals are cumulative, so the next interval will do.
+    # Not below 2 s: with less it gives up before its first second try, without saying why.
+    timeout = min(_upstream_timeout(), max(settings.export_interval, 2.0))
     handle._otlp = otlp.OtlpExport(
         data,
-        exporter,
+        lambda: senders.make(settings.protocol, settings.metrics_endpoint, timeout),
         interval=settings.export_interval,
         endpoint=settings.metrics_endpoint,
+        protocol=settings.protocol,
         arrived=lambda: latest.set(time.time()),
         lost=lambda reason: failures.add(1, {"reason": reason}),
     )
@@ -312,6 +322,8 @@ def _note(handle: Handle, setting: str, end: Callable[[], None] | None) -> None:
     if end is not None:
         handle._ends.append(end)
         handle._on.append(setting)
+        if setting == "traces_exporter":
+            recording.default.trace_exemplars()
 
 
 def _take_over_from_fastapi(handle: Handle, resource: _Resource, app: Any) -> None:

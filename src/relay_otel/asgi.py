@@ -1,4 +1,4 @@
-"""Starlette's and FastAPI's classes in; every request of every application told to ``HttpMetrics``.
+"""Starlette's and FastAPI's classes in; each request told to ``HttpMetrics``, each WebSocket to ``WebSocketMetrics``.
 
 One layer stands round every Starlette and FastAPI application, outside its middleware, whenever the application was
 made: ``install`` replaces ``Starlette.__call__``, and the ``handle`` methods through which a router hands a request
@@ -17,18 +17,21 @@ import wrapt
 from relay_otel import _guard
 from relay_otel.http import KEY, MOUNTS, App, Exchange, HttpMetrics, Receive, Scope, Send
 from relay_otel.routes import ends_here, route_path
+from relay_otel.websockets import CONNECTION, Connection, WebSocketMetrics
 
 _active: HttpMetrics | None = None
+_websockets: WebSocketMetrics | None = None
 _hooked = False
 
 
-def install(metrics: HttpMetrics) -> None:
-    """Record the requests of every Starlette application of the process, made before or after this call.
+def install(metrics: HttpMetrics, websockets: WebSocketMetrics | None = None) -> None:
+    """Record the requests of every Starlette application of the process, made before or after this call, and its
+    WebSockets where ``websockets`` is given.
 
     Nothing of starlette or fastapi is imported: what is not loaded yet is prepared when it is.
     """
-    global _active, _hooked
-    _active = metrics
+    global _active, _websockets, _hooked
+    _active, _websockets = metrics, websockets
     if not _hooked:
         _hooked = True
         wrapt.register_post_import_hook(_prepare_applications, "starlette.applications")
@@ -40,8 +43,8 @@ def install(metrics: HttpMetrics) -> None:
 
 def uninstall() -> None:
     """Record no more requests. What stands round the applications lets them pass."""
-    global _active
-    _active = None
+    global _active, _websockets
+    _active = _websockets = None
 
 
 def _prepare_applications(module: Any) -> None:
@@ -58,7 +61,10 @@ def _prepare_applications(module: Any) -> None:
             with _guard.guard("http.adopt"):
                 metrics.adopt(self)
         if scope["type"] != "http" or KEY in scope:
-            await call(self, scope, receive, send)
+            if scope["type"] == "websocket" and _websockets is not None and CONNECTION not in scope:
+                await _serve_websocket(_websockets, call, self, scope, receive, send)
+            else:
+                await call(self, scope, receive, send)
             return
         if metrics.answers(self, scope):
             await metrics.metrics_app(scope, receive, send)  # type: ignore[misc]
@@ -81,14 +87,38 @@ def _prepare_applications(module: Any) -> None:
     module.Starlette.__call__ = __call__
 
 
+async def _serve_websocket(
+    metrics: WebSocketMetrics,
+    call: Callable[..., Awaitable[None]],
+    app: Any,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+) -> None:
+    scope[CONNECTION] = connection = metrics.begin(scope)
+    if connection is None:
+        await call(app, scope, receive, send)
+        return
+    receive, send = connection.watch(scope, receive, send)
+    try:
+        await call(app, scope, receive, send)
+    except BaseException as error:
+        connection.finish(error)
+        raise
+    connection.finish(None)
+
+
 Tell = Callable[[HttpMetrics, Exchange, Any, Scope], None]
 """(metrics, exchange, route, scope): tell the exchange what its router chose."""
+TellConnection = Callable[[Connection, Any, Scope], None]
+"""(connection, route, scope): the same for a WebSocket."""
 
 
-def _watch_handle(cls: Any, tell: Tell, only_with: str = KEY) -> None:
-    """Tell the exchange of a request which route took it, before ``cls.handle`` runs.
+def _watch_handle(cls: Any, tell: Tell, only_with: str = KEY, tell_connection: TellConnection | None = None) -> None:
+    """Tell the exchange of a request, or the connection of a WebSocket, which route took it, before ``cls.handle``
+    runs.
 
-    ``only_with``: key of a scope without which there is nothing to tell.
+    ``only_with``: key of a scope without which there is no exchange to tell.
     """
     handle = cls.handle
 
@@ -101,6 +131,11 @@ def _watch_handle(cls: Any, tell: Tell, only_with: str = KEY) -> None:
                     tell(_active, exchange, self, scope)
             except Exception as error:
                 _guard.failed("http.route", error)
+        elif tell_connection is not None and CONNECTION in scope:
+            with _guard.guard("websocket.route"):
+                connection = scope[CONNECTION]
+                if connection is not None:
+                    tell_connection(connection, self, scope)
         return handle(self, scope, receive, send)  # type: ignore[no-any-return]
 
     cls.handle = watched
@@ -146,7 +181,8 @@ class _NotesBrokenBody:
 
 def _prepare_routing(module: Any) -> None:
     _watch_handle(module.Route, _took_route)
-    _watch_handle(module.Mount, _took_mount)
+    _watch_handle(module.Mount, _took_mount, tell_connection=_connection_took_mount)
+    _watch_handle(module.WebSocketRoute, _took_route, tell_connection=_connection_took_route)
 
 
 def _prepare_fastapi_routing(module: Any) -> None:
@@ -172,6 +208,17 @@ def _took_mount(metrics: HttpMetrics, exchange: Exchange, mount: Any, scope: Sco
     passed = scope.get(MOUNTS, "")
     if ends_here(mount):  # a mounted router chooses on
         metrics.select(exchange, passed + mount.path_format, route=False)
+    scope[MOUNTS] = passed + mount.path_format.removesuffix("/{path}")
+
+
+def _connection_took_route(connection: Connection, route: Any, scope: Scope) -> None:
+    connection.select(scope.get(MOUNTS, "") + route.path_format)  # FastAPI composes the prefixes of inclusions in it
+
+
+def _connection_took_mount(connection: Connection, mount: Any, scope: Scope) -> None:
+    passed = scope.get(MOUNTS, "")
+    if ends_here(mount):
+        connection.select(passed + mount.path_format)
     scope[MOUNTS] = passed + mount.path_format.removesuffix("/{path}")
 
 

@@ -16,16 +16,21 @@ import mmap
 import os
 import time
 import weakref
+from array import array
 from dataclasses import dataclass, replace
+from math import nan
 from typing import cast
 
-from relay_otel.definitions import Definition
+from relay_otel.definitions import Definition, Kind
 
 FORMAT_VERSION = 1
 """Of a record. Raise it when a field is added or changes its meaning: other processes may read our records."""
 
 CAPACITY = 4 << 20
 """Cells in one process, 32 MiB of addresses. Pages are taken only when touched; 350,000 histogram series fit."""
+
+UNTOUCHED: dict[Kind, float] = {"counter": -0.0, "updowncounter": -0.0, "histogram": -0.0, "gauge": nan}
+"""What ``reset`` writes in a series' first cell. Whatever is added to -0.0, also 0, makes it another number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,19 @@ class Cells:
         """All records and all cells at one instant: the copy is one C call, so no event is seen half."""
         records = self.records[:]
         return records, cast("list[float]", self.buffer[0][: self.used].tolist())
+
+    def reset(self) -> None:
+        """Every series begins anew, at the same cells: whoever holds an index goes on with it. For tests.
+
+        The caller keeps ``allot`` away. A measurement of another thread is counted before or after, not torn; a
+        histogram's may have its sum before and its bucket after.
+        """
+        now = time.time()
+        fresh = array("d", bytes(8 * self.used))
+        for record in self.records:
+            fresh[record.first] = UNTOUCHED[record.definition.kind]
+        self.buffer[0][: self.used] = memoryview(fresh)
+        self.records[:] = [replace(record, started=now) for record in self.records]
 
     def _renew(self) -> None:
         """In a forked child: same indices, new zeroed memory, series that begin now."""

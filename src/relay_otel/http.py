@@ -18,7 +18,10 @@ from time import perf_counter
 from typing import Any
 from urllib.parse import quote
 
+from opentelemetry.trace import SpanContext
+
 from relay_otel import _guard, instruments
+from relay_otel.exemplars import Exemplars, sampled_span
 from relay_otel.recording import Recorder
 from relay_otel.routes import has_route, is_mount, redirect_target, route_path
 
@@ -82,7 +85,13 @@ class Method:
 class Exchange:
     """One request and its answer. Changes while it lasts; belongs to one request only."""
 
-    __slots__ = ("broken", "done", "endpoint", "headers", "left", "method", "routed", "started", "status", "streamed")
+    __slots__ = (
+        "broken", "done", "endpoint", "headers", "left", "method", "routed", "span", "started", "status", "streamed"
+    )  # fmt: skip
+
+    span: SpanContext | None
+    """The request's sampled span, remembered where a route was chosen: it may be over when the request fails. Unset
+    where no traces are made."""
 
     def __init__(self, method: Method) -> None:
         self.method = method
@@ -159,6 +168,7 @@ class HttpMetrics:
         self.select = self.recorder.synchronized(self.select)  # type: ignore[method-assign]
         self.finish = self.recorder.synchronized(self.finish)  # type: ignore[method-assign]
         self.begin = self.recorder.synchronized(self.begin)  # type: ignore[method-assign]
+        self.recorder.when_traced(self._trace)
 
     # -- one request --
 
@@ -226,8 +236,8 @@ class HttpMetrics:
         except Exception as error:
             _guard.failed("http.select", error)
 
-    def finish(self, exchange: Exchange, status: int) -> None:
-        """The last body byte is about to go, or none will."""
+    def finish(self, exchange: Exchange, status: int) -> float | None:
+        """The last body byte is about to go, or none will. The seconds that were recorded."""
         exchange.done = True
         try:
             seconds = perf_counter() - exchange.started
@@ -248,12 +258,41 @@ class HttpMetrics:
             if row.availability is not None:
                 if exchange.broken:
                     cells[self._sli["availability", "bad"]] += 1.0
-                    return
+                    return seconds
                 cells[row.availability] += 1.0
                 if row.judged and not (exchange.streamed and _is_stream(exchange.headers)):
                     cells[self._good if seconds <= self._threshold else self._slow] += 1.0
+            return seconds
         except Exception as error:
             _guard.failed("http.finish", error)
+            return None
+
+    def _trace(self, exemplars: Exemplars) -> None:
+        """Traces are made from now on: put functions that look at the span in the place of ``select`` and ``finish``.
+        Until then a request pays nothing for exemplars."""
+        select, finish = self.select, self.finish
+
+        def traced_select(exchange: Exchange, template: str, *, route: bool) -> None:
+            select(exchange, template, route=route)
+            try:
+                exchange.span = sampled_span()
+            except Exception as error:
+                _guard.failed("http.exemplar", error)
+
+        def traced_finish(exchange: Exchange, status: int) -> float | None:
+            seconds = finish(exchange, status)
+            try:
+                span = getattr(exchange, "span", None) or sampled_span()
+                if span is not None and seconds is not None:
+                    unmatched = not exchange.routed and status == 404
+                    row = (exchange.method.unmatched if unmatched else exchange.endpoint).rows[status]
+                    exemplars.take(row.requests, 0, 1.0, span)
+                    exemplars.take(row.duration, 1 + bisect_left(self._bounds, seconds), seconds, span)
+            except Exception as error:
+                _guard.failed("http.exemplar", error)
+            return seconds
+
+        self.select, self.finish = traced_select, traced_finish  # type: ignore[method-assign]
 
     def finish_failed(self, exchange: Exchange, error: BaseException | None) -> None:
         """The application ended without a last body byte, with ``error`` or by returning."""

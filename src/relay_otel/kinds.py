@@ -23,6 +23,7 @@ from opentelemetry import metrics as api
 
 from relay_otel import instruments
 from relay_otel.definitions import Definition, Kind
+from relay_otel.exemplars import Exemplars, sampled_span
 from relay_otel.labels import Attributes, Dropped, Places, show
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ class Instrument:
     kind: ClassVar[Kind]
     words: ClassVar[tuple[str, ...]]
     """The recording words of this kind; the first is OpenTelemetry's and takes attributes on the instrument."""
+    has_exemplars: ClassVar[bool] = False
+    """Prometheus takes exemplars of counters and buckets only."""
 
     def __init__(self, definition: Definition, recorder: Recorder) -> None:
         self.definition = definition
@@ -68,6 +71,7 @@ class Instrument:
         width = len(definition.bounds) + 2 if definition.kind == "histogram" else 1
         self.places = Places(definition, width, recorder.cells, lambda: recorder.environment)
         self._bound: dict[tuple[str, ...], Series] = {}
+        self._exemplars: Exemplars | None = None
         word = self.words[0]
         setattr(self, word, recorder.synchronized(self._recording_by_attributes()))
 
@@ -133,6 +137,8 @@ class Instrument:
         calls = self._recording_by_index(index)
         if limited:
             calls = {word: self._counting_limited(call) for word, call in calls.items()}
+        if self._exemplars is not None:
+            calls = {word: self._tracing_by_index(call, index, self._exemplars) for word, call in calls.items()}
         words = {word: self.recorder.synchronized(call) for word, call in calls.items() if word in self.words}
         series = Series(words)
         if len(self._bound) < self.definition.series_limit:  # bounded: overflowing labels come in any number
@@ -144,6 +150,53 @@ class Instrument:
             self.recorder.drop(dropped)
 
         return Series(dict.fromkeys(self.words, refuse))
+
+    # -- exemplars --
+
+    def trace(self, exemplars: Exemplars) -> None:
+        """Keep exemplars from now on: the words of the instrument and of its bound series become ones that look at
+        the current span. For one thread at a time: the recorder holds its lock."""
+        if not self.has_exemplars:
+            return
+        self._exemplars = exemplars
+        word = self.words[0]
+        setattr(self, word, self._tracing_by_attributes(getattr(self, word), exemplars))
+        for key, series in list(self._bound.items()):
+            names, values = key[len(key) // 2 :], key[: len(key) // 2]
+            index, _ = self._locate(dict(zip(names, values, strict=True)))
+            for word in self.words:
+                setattr(series, word, self._tracing_by_index(getattr(series, word), index, exemplars))
+
+    def _tracing_by_attributes(self, call: Callable[..., None], exemplars: Exemplars) -> Callable[..., None]:
+        def traced(amount: float, attributes: Any = _NONE, context: Any = None) -> None:
+            call(amount, attributes, context)
+            span = sampled_span(context)
+            if span is not None:
+                try:
+                    index, _ = self._locate(attributes if attributes is not None else _NONE)
+                    number = self._number(amount, monotonic=True)
+                except Dropped:  # `call` has said it
+                    return
+                exemplars.take(index, self._offset(number), number, span)
+
+        return traced
+
+    def _tracing_by_index(self, call: Callable[..., None], index: int, exemplars: Exemplars) -> Callable[..., None]:
+        def traced(*amounts: float, **named: float) -> None:
+            call(*amounts, **named)
+            span = sampled_span()
+            if span is not None:
+                try:
+                    number = self._number(next(iter((*amounts, *named.values())), 1), monotonic=True)
+                except Dropped:
+                    return
+                exemplars.take(index, self._offset(number), number, span)
+
+        return traced
+
+    def _offset(self, amount: float) -> int:
+        """Which cell of its series' run ``amount`` is counted in."""
+        return 0
 
     # -- per kind --
 
@@ -250,6 +303,7 @@ class Counter(_Adding, api.Counter):
 
     kind = "counter"
     words = ("add", "inc")
+    has_exemplars = True
     _lowest, _lowest_int = 0.0, 0
 
     def add(self, amount: float, attributes: Any = None, context: Any = None) -> None:
@@ -334,6 +388,7 @@ class Histogram(Instrument, api.Histogram):
 
     kind = "histogram"
     words = ("record", "observe")
+    has_exemplars = True
 
     def record(self, amount: float, attributes: Any = None, context: Any = None) -> None:
         """Record one value. Replaced per instance by a closure over its cells."""
@@ -389,6 +444,9 @@ class Histogram(Instrument, api.Histogram):
             return None
 
         return {"record": record, "observe": record}
+
+    def _offset(self, amount: float) -> int:
+        return 1 + bisect_left(self.definition.bounds, amount)
 
     def _record_slowly(self, amount: object, attributes: Attributes | None) -> None:
         try:

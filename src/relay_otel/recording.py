@@ -1,7 +1,7 @@
 """Every instrument of the process and its cells; for the way out, one consistent list of families.
 
 The recorder makes instruments from definitions (the contract's and users' own), counts what was dropped or limited,
-and collects. A forked child starts from zero with the same instruments.
+keeps exemplars once traces are made, and collects. A forked child starts from zero with the same instruments.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import isfinite
-from typing import Any, TypeVar, cast, get_args
+from typing import Any, NamedTuple, TypeVar, cast, get_args
 
 from relay_otel import _guard, instruments, naming
-from relay_otel.cells import Cells, Record
+from relay_otel.cells import Cells
 from relay_otel.definitions import Definition, Kind, Label, Merge
+from relay_otel.exemplars import Exemplars, Found, traces_are_made
 from relay_otel.kinds import Counter, Gauge, Histogram, Instrument, UpDownCounter
 from relay_otel.labels import ENVIRONMENT, Dropped
 
@@ -30,8 +31,7 @@ SERIES_LIMIT = 2000
 Call = TypeVar("Call", bound=Callable[..., Any])
 
 
-@dataclass(frozen=True, slots=True)
-class Point:
+class Point(NamedTuple):
     """One series at one instant. ``cells``: ``(value,)``, or ``(sum, bucket, ..., +Inf bucket)`` not cumulated."""
 
     values: tuple[str, ...]
@@ -39,6 +39,8 @@ class Point:
     started: float
     """Seconds since the epoch."""
     cells: tuple[float, ...]
+    exemplars: Found | None = None
+    """By index into ``cells``; None where there are none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,12 @@ class Recorder:
         self.cells = Cells()
         self.environment: str | None = None
         """Set by configure(); until then ``unknown`` stands in, and what was recorded takes the later name."""
+        self.exemplar_filter = "trace_based"
+        """``always_off``: no exemplars. Anything else: of sampled spans; without one there is nothing to point to."""
+        self.exemplars: Exemplars | None = None
+        """None until traces are made."""
         self.lock = threading.RLock()  # reentrant: a finalizer that runs inside it may itself record
+        self._when_traced: list[weakref.WeakMethod[Callable[[Exemplars], None]]] = []
         self._locked = locked if locked is not None else not _gil_enabled()
         self._instruments: dict[str, Instrument] = {}
         _living.add(self)
@@ -79,6 +86,8 @@ class Recorder:
             found = self._instruments.get(definition.name)
             if found is None:
                 found = _KINDS[definition.kind](definition, self)
+                if self.exemplars is not None:
+                    found.trace(self.exemplars)
                 self._instruments[definition.name] = found
             elif found.definition != definition:
                 raise ValueError(
@@ -136,7 +145,7 @@ class Recorder:
                 name=full_name,
                 kind=kind,
                 unit=naming.final_unit(unit),
-                description=description,
+                description=str(description).encode("utf-8", "replace").decode(),  # a lone surrogate could not be sent
                 labels=(*(Label(label, limit=limit) for label in own), Label(ENVIRONMENT)),
                 bounds=tuple(map(float, bounds)),
                 series_limit=SERIES_LIMIT,
@@ -146,8 +155,8 @@ class Recorder:
         )
 
     def _check_suffix(self, name: str, kind: Kind) -> None:
-        """A histogram's series end in _bucket, _sum and _count: no other instrument may have such a name."""
-        ends = ("_bucket", "_sum", "_count")
+        """A histogram's series end in _bucket, _sum, _count and _created: no other instrument may have such a name."""
+        ends = ("_bucket", "_sum", "_count", "_created")
         stems = {name.removesuffix(end) for end in ends if name.endswith(end)}
         taken = [each for each in stems if each in self._instruments and self._instruments[each].kind == "histogram"]
         if kind == "histogram":
@@ -185,35 +194,83 @@ class Recorder:
         if metric != instruments.RELAY_OTEL_SERIES_LIMITED_TOTAL.name:
             self.counter(instruments.RELAY_OTEL_SERIES_LIMITED_TOTAL).add(1, {"metric": metric})
 
+    # -- exemplars --
+
+    def trace_exemplars(self) -> None:
+        """Keep exemplars from now on, unless ``exemplar_filter`` forbids it. Once on, they stay on."""
+        with self.lock:
+            if self.exemplars is not None or self.exemplar_filter == "always_off":
+                return
+            self.exemplars = exemplars = Exemplars()
+            for instrument in self._instruments.values():
+                instrument.trace(exemplars)
+            for call in self._when_traced:
+                tell = call()
+                if tell is not None:
+                    tell(exemplars)
+            self._when_traced.clear()
+
+    def when_traced(self, tell: Callable[[Exemplars], None]) -> None:
+        """Call the method ``tell`` once exemplars are kept: now, or later if its object still lives then."""
+        with self.lock:
+            if self.exemplars is not None:
+                tell(self.exemplars)
+            else:
+                self._when_traced.append(weakref.WeakMethod(tell))
+
     # -- the way out --
 
     def collect(self) -> list[Family]:
         """Every series that was ever recorded, at one instant, in the order the instruments first recorded."""
+        if self.exemplars is None and self.exemplar_filter != "always_off" and traces_are_made():
+            self.trace_exemplars()
         self._count_series()
-        records, cells = self.cells.read()
+        # Before the cells: what an exemplar tells of has then been counted in them.
+        exemplars = self.exemplars.read() if self.exemplars is not None else {}
+        records, read = self.cells.read()
+        cells = tuple(read)  # whose slices are tuples
         environment = self.environment if self.environment is not None else "unknown"
+        # Named in a call what was configured later: two records of one series are one point. Rare, so looked for first.
+        twins: dict[tuple[str, tuple[str, ...]], int] | None = None
+        if any(record.environment is not None for record in records):
+            twins = {}
         families: dict[str, Family] = {}
-        twins: dict[tuple[str, tuple[str, ...]], int] = {}
+        places: dict[str, int | None] = {}
         for record in records:
-            values = _with_environment(record, environment)
-            run = tuple(cells[record.first : record.first + record.width])
+            definition, first = record.definition, record.first
+            name = definition.name
+            run = cells[first : first + record.width]
             if run[0] != run[0]:
                 continue  # a gauge that was never set
-            family = families.get(record.definition.name)
+            family = families.get(name)
             if family is None:
-                family = families[record.definition.name] = Family(record.definition, [])
-            point = Point(values, record.started, run)
-            if record.environment is not None or (record.definition.name, values) in twins:
-                # Named in a call what was configured later: two records of one series are one point.
-                twin = twins.get((record.definition.name, values))
-                if twin is not None:
-                    family.points[twin] = (
-                        point if record.definition.kind == "gauge" else _sum(family.points[twin], point)
-                    )
+                family = families[name] = Family(definition, [])
+                names = definition.label_names
+                places[name] = names.index(ENVIRONMENT) if ENVIRONMENT in names else None
+            values, at = record.values, places[name]
+            if at is not None:
+                values = (*values[:at], record.environment or environment, *values[at:])
+            point = Point(values, record.started, run, exemplars.get(first))
+            if twins is not None:
+                twin = twins.setdefault((name, values), len(family.points))
+                if twin != len(family.points):
+                    family.points[twin] = point if definition.kind == "gauge" else _sum(family.points[twin], point)
                     continue
-            twins[record.definition.name, values] = len(family.points)
             family.points.append(point)
         return list(families.values())
+
+    def definitions(self) -> dict[str, Definition]:
+        """The instruments made so far, by name."""
+        with self.lock:
+            return {name: instrument.definition for name, instrument in self._instruments.items()}
+
+    def reset(self) -> None:
+        """Every series begins anew, as if nothing had been recorded. For tests; see ``Cells.reset`` for what other
+        threads record meanwhile."""
+        with self.lock:
+            self.cells.reset()
+            if self.exemplars is not None:
+                self.exemplars.clear()
 
     def _count_series(self) -> None:
         series = cast(Gauge, self.instrument(instruments.RELAY_OTEL_SERIES))
@@ -229,8 +286,10 @@ class Recorder:
                 limited.add(0, metric)  # born at zero: a counter born at 1 hides its first event from increase()
 
     def _renew(self) -> None:
-        """In a forked child: a lock nobody holds."""
+        """In a forked child: a lock nobody holds, and no exemplars of its parent's."""
         self.lock = threading.RLock()
+        if self.exemplars is not None:
+            self.exemplars.clear()
 
 
 def _describe(definition: Definition) -> str:
@@ -243,17 +302,10 @@ def _describe(definition: Definition) -> str:
     )
 
 
-def _with_environment(record: Record, environment: str) -> tuple[str, ...]:
-    names = record.definition.label_names
-    if ENVIRONMENT not in names:
-        return record.values
-    at = names.index(ENVIRONMENT)
-    return (*record.values[:at], record.environment or environment, *record.values[at:])
-
-
 def _sum(one: Point, other: Point) -> Point:
     cells = tuple(a + b for a, b in zip(one.cells, other.cells, strict=True))
-    return replace(one, started=min(one.started, other.started), cells=cells)
+    exemplars = {**(one.exemplars or {}), **(other.exemplars or {})} or None
+    return one._replace(started=min(one.started, other.started), cells=cells, exemplars=exemplars)
 
 
 def _gil_enabled() -> bool:

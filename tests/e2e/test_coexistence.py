@@ -22,6 +22,7 @@ CHOSEN = (
     "opentelemetry-instrument has chosen another distribution (configurator, distro) than relay; "
     "set OTEL_PYTHON_DISTRO=relay and OTEL_PYTHON_CONFIGURATOR=relay, or call relay_otel.configure() in the app."
 )
+DROPPED = "the metric 'chat_messages_total' of scope 'lib' would be chat_messages_total, but "
 UPSTREAM = {"OTEL_PYTHON_DISTRO": "distro", "OTEL_PYTHON_CONFIGURATOR": "configurator"}
 OURS = {"OTEL_PYTHON_DISTRO": "relay", "OTEL_PYTHON_CONFIGURATOR": "relay"}
 
@@ -37,7 +38,9 @@ class Outcome:
     """What a run left behind."""
 
     said: list[str]
-    """Ours, without the start line."""
+    """Ours, without the start line and what is said of the app's own chat_messages_total."""
+    dropped: list[str]
+    """That."""
     start: list[str]
     metrics: dict[str, float]
     """Series -> value on /metrics."""
@@ -88,7 +91,8 @@ def run(
     ours = [line.removeprefix("relay-otel: ") for line in done.stderr.splitlines() if line.startswith("relay-otel: ")]
     samples = [line.rpartition(" ") for line in got["/metrics"].splitlines() if not line.startswith("#")]
     return Outcome(
-        said=[line for line in ours if not line.startswith("0.1.0: ")],
+        said=[line for line in ours if not line.startswith(("0.1.0: ", DROPPED))],
+        dropped=[line for line in ours if line.startswith(DROPPED)],
         start=[line for line in ours if line.startswith("0.1.0: ")],
         metrics={name: float(value) for name, _, value in samples},
         spans=done.stdout.count('"name": "GET /items/{item}"'),
@@ -229,7 +233,7 @@ def test_a_provider_of_the_apps_own(collector: Collector) -> None:
     outcome = run("dev", "provider relay", collector, "own", OTEL_TRACES_EXPORTER="console")
 
     assert (1, 3, 0) == (*values(outcome, REQUESTS, CLICKS), outcome.spans)
-    assert (True, "MeterProvider") == (outcome.pushed, outcome.state["meters"])
+    assert (True, "MeterProvider", 1) == (outcome.pushed, outcome.state["meters"], len(outcome.dropped))
     assert 2 == len([sentence for sentence in outcome.said if "was set before configure()" in sentence])
 
 

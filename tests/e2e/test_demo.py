@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from examples.relay_chat.traffic import Entry
+from examples.relay_chat.traffic import Entry, Socket
 from tools import process, stack
-from tools.demo import Row, compare, table
+from tools.demo import Count, Reading, Row, compare, expected_counts, table
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_SECONDS = 120
@@ -25,14 +25,20 @@ def demo(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=False)
 
 
-def test_the_clients_book_equals_both_prometheuses() -> None:
-    """What the client counted, per endpoint and status, is what Prometheus shows, by the collector and direct."""
+def test_both_books_equal_both_prometheuses() -> None:
+    """What the client and the language model's provider counted is what Prometheus shows, by the collector and direct.
+
+    The client counts answers by endpoint and status, and WebSockets by close code; the provider messages and tokens.
+    """
     ended = demo("--for", "8", "--check")
 
     assert (ended.returncode, ended.stderr) == (0, ""), ended.stdout
-    assert re.search(r"^Equal: \d+ answers, \d+ rows, on both paths\.$", ended.stdout, re.MULTILINE), ended.stdout
-    rows = re.findall(r"^(\S+ \S+) +(\d{3}) +(\d+) +(\d+) +(\d+)$", ended.stdout, re.MULTILINE)
-    assert {"500", "503", "404", "405"} <= {status for _, status, *_ in rows}
+    assert re.search(r"^Equal: \d+ answers, \d+ WebSockets, \d+ calls .*, on both paths\.$", ended.stdout, re.MULTILINE)
+    rows = re.findall(r"^(\S+(?: \S+)?) +(\w+) +(\d+) +(\d+) +(\d+)$", ended.stdout, re.MULTILINE)
+    assert {"401", "404", "405", "500", "502", "503"} <= {kind for _, kind, *_ in rows}
+    assert {"1000", "1001", "1005", "1007", "refused"} == {kind for where, kind, *_ in rows if where == "/api/chat/ws"}
+    assert {"success", "error"} == {kind for where, kind, *_ in rows if where.startswith("chat_messages_total")}
+    assert {"input", "output"} == {kind for where, kind, *_ in rows if where.startswith("llm_tokens_total")}
     assert all(book == product == direct for _, _, book, product, direct in rows)
 
 
@@ -69,7 +75,7 @@ def test_ctrl_c_and_sigterm_end_every_process(sent: signal.Signals, status: int)
         process.wait(DEADLINE_SECONDS)
     os.close(terminal)
 
-    assert (process.returncode, len(children)) == (status, 5), seen.decode()
+    assert (process.returncode, len(children)) == (status, 6), seen.decode()
     assert b"Traceback" not in seen
     assert [child for child in children if Path(f"/proc/{child}").exists()] == []
 
@@ -101,6 +107,60 @@ def test_an_entry_that_only_prometheus_has_differs() -> None:
     assert [Row(asked, 2, 2, 2), Row(ghost, 0, 1, 0)] == rows
     assert [row.equal for row in rows] == [True, False]
     assert table(rows).splitlines()[-1].split() == ["GET", "/ghost", "500", "0", "1", "0", "differs"]
+
+
+def test_a_token_or_a_websocket_that_is_missing_differs() -> None:
+    """Rows of all three kinds are compared: requests, WebSockets, and what the provider billed."""
+    told = [
+        {"operation": "chat", "model": "m", "status": "200", "calls": 2, "input_tokens": 7, "output_tokens": 5},
+        {"operation": "chat", "model": "m", "status": "429", "calls": 1, "input_tokens": 0, "output_tokens": 0},
+        {"operation": "chat", "model": "m", "status": "left", "calls": 1, "input_tokens": 0, "output_tokens": 0},
+        {"operation": "embeddings", "model": "e", "status": "200", "calls": 9, "input_tokens": 4, "output_tokens": 0},
+    ]
+    counted = {
+        Count("chat_messages_total", "m", "success"): 2.0,
+        Count("chat_messages_total", "m", "error"): 2.0,
+        Count("llm_tokens_total", "m", "input"): 7.0,
+        Count("llm_tokens_total", "m", "output"): 5.0,
+        Count("llm_tokens_total", "e", "input"): 4.0,
+    }
+    lost = counted | {Count("llm_tokens_total", "m", "output"): 4.0}
+    socket = Socket("/ws", "1000")
+
+    rows = compare(expected_counts(told), counted, counted)
+    short = compare(expected_counts(told), counted, lost) + compare({socket: 2}, {socket: 1.0}, {socket: 2.0})
+
+    assert {key: (n, n, n) for key, n in counted.items()} == {
+        row.key: (row.book, row.product, row.direct) for row in rows
+    }
+    assert [row for row in short if not row.equal] == [
+        Row(Count("llm_tokens_total", "m", "output"), 5, 5, 4),
+        Row(socket, 2, 1, 2),
+    ]
+
+
+def test_the_panel_says_traffic_latency_errors_model_sockets_and_export() -> None:
+    """One line in a log; what Prometheus cannot say yet is a dash."""
+    nothing = Reading(*[None] * 3, {}, *[None] * 9)  # type: ignore[arg-type]
+    busy = Reading(20.0, 0.04, 0.321, {"502": 0.5, "500": 1.5}, 5.0, 0.5, 420.4, 1.5, 3, 2.2, 1, 0, 1)
+
+    assert nothing.line() == (
+        "- requests/s  p50 - s  p95 - s  - errors | LLM - calls/s  - tokens/s  $-/h | WebSockets - open"
+        " | export: none seen yet; probe has not asked yet"
+    )
+    assert busy.line() == (
+        "20.0 requests/s  p50 0.040 s  p95 0.321 s  10.0% errors (500 1.5/s, 502 0.5/s)"
+        " | LLM 5.0 calls/s (0.5 failed)  420 tokens/s  $1.50/h | WebSockets 3 open"
+        " | export: last 2 s ago, 1 failed, 0 dropped; probe ok"
+    )
+    assert [line.split()[0] for line in busy.panel()] == [
+        "traffic",
+        "latency",
+        "errors",
+        "language",
+        "WebSockets",
+        "export",
+    ]
 
 
 def test_the_probers_requests_are_shown_and_not_judged() -> None:

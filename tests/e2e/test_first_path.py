@@ -168,7 +168,7 @@ def test_both_paths_show_the_same(stack: Stack) -> None:
 
 
 def metadata(prometheus: Prometheus, names: set[str]) -> dict[str, tuple[str, str]]:
-    """Family -> (type, help), of the families these series belong to."""
+    """Family -> (type, help), of the families these series belong to. OpenMetrics names a counter's without _total."""
     families = {
         target_metadata["metric"]: (target_metadata["type"], target_metadata["help"])
         for target_metadata in prometheus._api("targets/metadata")
@@ -176,7 +176,8 @@ def metadata(prometheus: Prometheus, names: set[str]) -> dict[str, tuple[str, st
     bases = {name: name for name in names} | {
         name: name.removesuffix(end) for name in names for end in ("_bucket", "_sum", "_count") if name.endswith(end)
     }
-    return {base: families[base] for base in bases.values() if base in families}
+    found = {base: families.get(base) or families.get(base.removesuffix("_total")) for base in bases.values()}
+    return {base: family for base, family in found.items() if family is not None}
 
 
 def test_parity_notices_a_difference(stack: Stack) -> None:

@@ -1,8 +1,10 @@
-"""The text Prometheus reads, and who may read it."""
+"""The text format 0.0.4, what an answer to a scrape is, and who may read it. OpenMetrics: test_openmetrics.py."""
 
 from __future__ import annotations
 
 import asyncio
+import gzip
+import http.client
 import math
 from itertools import accumulate
 from typing import Any
@@ -13,7 +15,10 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from relay_otel.definitions import Definition, Label
-from relay_otel.export.exposition import CONTENT_TYPE, FORWARDING_HEADERS, Access, MetricsEndpoint, TextFormat, number
+from relay_otel.export.exposition import FORWARDING_HEADERS, Access, MetricsEndpoint
+from relay_otel.export.negotiation import GZIP_FROM
+from relay_otel.export.port import MetricsPort
+from relay_otel.export.text import OPENMETRICS, TEXT, TextFormat, edge, number
 from relay_otel.recording import Family, Point
 
 COUNTER = Definition("orders_total", "counter", "", "Orders.", (Label("plan"), Label("region")))
@@ -46,7 +51,7 @@ def expected(family: Family) -> dict[tuple[str, frozenset[tuple[str, str]]], flo
             found[name, frozenset(labels.items())] = point.cells[0]
             continue
         counts = list(accumulate(point.cells[1:]))
-        for bound, count in zip([*map(repr, family.definition.bounds), "+Inf"], counts, strict=True):
+        for bound, count in zip([*map(edge, family.definition.bounds), "+Inf"], counts, strict=True):
             found[f"{name}_bucket", frozenset({**labels, "le": bound}.items())] = count
         found[f"{name}_sum", frozenset(labels.items())] = point.cells[0]
         found[f"{name}_count", frozenset(labels.items())] = counts[-1]
@@ -121,12 +126,12 @@ def test_the_whole_text_of_a_counter_and_a_histogram() -> None:
         'orders_total{plan="free"} 0.5\n'
         "# HELP wait_seconds Wait.\n"
         "# TYPE wait_seconds histogram\n"
-        'wait_seconds_bucket{plan="pro",region="eu",le="0.1"} 1.0\n'
-        'wait_seconds_bucket{plan="pro",region="eu",le="1.0"} 3.0\n'
-        'wait_seconds_bucket{plan="pro",region="eu",le="1e+16"} 3.0\n'
-        'wait_seconds_bucket{plan="pro",region="eu",le="+Inf"} 7.0\n'
+        'wait_seconds_bucket{plan="pro",region="eu",le="0.1"} 1\n'
+        'wait_seconds_bucket{plan="pro",region="eu",le="1.0"} 3\n'
+        'wait_seconds_bucket{plan="pro",region="eu",le="1e+16"} 3\n'
+        'wait_seconds_bucket{plan="pro",region="eu",le="+Inf"} 7\n'
         'wait_seconds_sum{plan="pro",region="eu"} 12.5\n'
-        'wait_seconds_count{plan="pro",region="eu"} 7.0\n'
+        'wait_seconds_count{plan="pro",region="eu"} 7\n'
         "# HELP carts_open Open carts.\n"
         "# TYPE carts_open gauge\n"
         "carts_open -1.0\n"
@@ -171,9 +176,15 @@ PRIVATE = [
 ]  # fmt: skip
 
 
-def ask(access: Access, peer: str | None, *headers: tuple[str, str], method: str = "GET") -> tuple[int, str, bytes]:
-    """Status, content type and body of a request from ``peer``."""
-    endpoint = MetricsEndpoint(lambda: [Family(PLAIN, [Point((), 0.0, (1.0,))])], access, stock=lambda: "stock 1\n")
+def endpoint_of(access: Access, found: list[Family] | None = None) -> MetricsEndpoint:
+    families = found if found is not None else [Family(PLAIN, [Point((), 1.5, (1.0,))])]
+    return MetricsEndpoint(lambda: families, access, stock=lambda openmetrics: "stock 1\n")
+
+
+def request(
+    endpoint: MetricsEndpoint, peer: str | None, *headers: tuple[str, str], method: str = "GET"
+) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers and body of a request from ``peer``."""
     sent: list[dict[str, Any]] = []
 
     async def send(message: dict[str, Any]) -> None:
@@ -188,14 +199,20 @@ def ask(access: Access, peer: str | None, *headers: tuple[str, str], method: str
     }
     asyncio.run(endpoint(scope, None, send))
     start, body = sent
-    header = dict(start["headers"])
+    header = {name.decode(): value.decode() for name, value in start["headers"]}
     if method != "HEAD":
-        assert int(header[b"content-length"]) == len(body["body"])
-    return start["status"], header[b"content-type"].decode(), body["body"]
+        assert int(header["content-length"]) == len(body["body"])
+    return start["status"], header, body["body"]
 
 
-TEXT = b"# HELP starts_total Starts.\n# TYPE starts_total counter\nstarts_total 1.0\nstock 1\n"
-OPEN_ANSWER = (200, CONTENT_TYPE, TEXT)
+def ask(access: Access, peer: str | None, *headers: tuple[str, str], method: str = "GET") -> tuple[int, str, bytes]:
+    """Status, content type and body."""
+    status, header, body = request(endpoint_of(access), peer, *headers, method=method)
+    return status, header["content-type"], body
+
+
+BODY = b"# HELP starts_total Starts.\n# TYPE starts_total counter\nstarts_total 1.0\nstock 1\n"
+OPEN_ANSWER = (200, TEXT, BODY)
 CLOSED_ANSWER = (404, "text/plain; charset=utf-8", b"Not Found")
 
 
@@ -263,7 +280,7 @@ def test_public_is_for_everyone() -> None:
 
 def test_head_tells_the_length_only() -> None:
     """HEAD is answered like GET, without the body."""
-    assert (200, CONTENT_TYPE, b"") == ask(Access(), None, method="HEAD")
+    assert (200, TEXT, b"") == ask(Access(), None, method="HEAD")
 
 
 def test_each_answer_is_timed() -> None:
@@ -274,3 +291,149 @@ def test_each_answer_is_timed() -> None:
     endpoint.text()
 
     assert [True, True] == [seconds >= 0 for seconds in observed]
+
+
+# -- what an answer is --
+
+OPENMETRICS_BODY = (
+    b"# HELP starts Starts.\n# TYPE starts counter\nstarts_total 1.0\nstarts_created 1.5\nstock 1\n# EOF\n"
+)
+PROMETHEUS_ACCEPT = (
+    "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.7,"
+    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
+    "application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,"
+    "text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
+)
+"""What Prometheus 3.16 sends with our prometheus/flags."""
+
+
+@pytest.mark.parametrize(
+    ("accept", "openmetrics"),
+    [
+        (None, False),
+        ("", False),
+        ("*/*", False),
+        ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", False),  # a browser
+        (PROMETHEUS_ACCEPT, True),
+        ("application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1", True),  # Prometheus 2
+        ("application/openmetrics-text", True),
+        ('Application/OpenMetrics-Text; Version="1.0.0"; charset=utf-8', True),
+        ("application/openmetrics-text, */*", True),
+        ("application/openmetrics-text, text/plain", True),
+        ("application/*", True),
+        ("application/openmetrics-text;q=0.4, text/plain;q=0.5", False),
+        ("application/openmetrics-text;q=0.4, */*", False),
+        ("application/openmetrics-text;q=0.5, text/*;q=0.4", True),
+        ("application/openmetrics-text;q=0, */*", False),
+        ("application/openmetrics-text;version=0.0.1", False),
+        ("application/openmetrics-text;version=2.0.0,text/plain;version=0.0.4;q=0.1", False),
+        ("text/plain;q=0, */*", True),
+        ("text/plain;version=1.0.0, application/openmetrics-text;version=1.0.0;q=0.3", True),
+        ("application/openmetrics-text;q=much", False),
+        ("application/openmetrics-text;q=2", False),
+        (";;,=,;q=", False),
+    ],
+)
+def test_openmetrics_goes_to_who_prefers_it(accept: str | None, openmetrics: bool) -> None:
+    """The Accept header decides by its qualities; who names nothing, or takes anything, gets 0.0.4."""
+    headers = [("Accept", accept)] if accept is not None else []
+
+    assert ((200, OPENMETRICS, OPENMETRICS_BODY) if openmetrics else OPEN_ANSWER) == ask(Access(), None, *headers)
+
+
+def test_accept_may_come_in_several_headers() -> None:
+    """Header lines of one name are one list."""
+    headers = [("Accept", "text/plain;q=0.2"), ("Accept", "application/openmetrics-text;q=0.5")]
+
+    assert OPENMETRICS == ask(Access(), None, *headers)[1]
+
+
+LARGE = [Family(COUNTER, [Point(("pro", str(n)), 1.5, (float(n),)) for n in range(200)])]
+SMALL = [Family(COUNTER, [Point(("pro", "eu"), 1.5, (1.0,))])]
+
+
+@pytest.mark.parametrize(
+    ("coding", "large", "small"),
+    [
+        (None, False, False),
+        ("", False, False),
+        ("gzip", True, False),
+        ("GZip", True, False),
+        ("x-gzip", True, False),
+        ("deflate, gzip;q=0.5, br", True, False),
+        ("*", True, False),
+        ("*;q=0", False, False),
+        ("gzip;q=0", False, False),
+        ("gzip;q=0, *", False, False),
+        ("identity", False, False),
+        ("identity, gzip", True, False),
+        ("identity;q=0.9, gzip;q=0.1", False, False),
+        ("gzip;q=0.1, *;q=0.9", False, False),
+        ("identity;q=0, gzip", True, True),
+        ("*;q=0, gzip;q=0.1", True, True),
+        ("identity;q=0", False, False),
+        ("gzip;q=no", False, False),
+    ],
+)
+@pytest.mark.parametrize("openmetrics", [False, True])
+def test_gzip_goes_to_who_takes_it(coding: str | None, large: bool, small: bool, openmetrics: bool) -> None:
+    """Accept-Encoding decides by its qualities; what fits into one packet is compressed only where it must be."""
+    headers = [("Accept-Encoding", coding)] if coding is not None else []
+    headers += [("Accept", "application/openmetrics-text")] if openmetrics else []
+    for found, packed in ((LARGE, large), (SMALL, small)):
+        endpoint = endpoint_of(Access(), found)
+        plain = endpoint.text(openmetrics=openmetrics).encode()
+        status, header, body = request(endpoint, None, *headers)
+
+        assert (len(plain) >= GZIP_FROM) == (found is LARGE)
+        assert (200, "Accept, Accept-Encoding") == (status, header["vary"])
+        assert packed == (header.get("content-encoding") == "gzip")
+        assert plain == (gzip.decompress(body) if packed else body)
+        if packed and found is LARGE:
+            assert len(body) < len(plain) / 5
+
+
+def test_head_has_the_headers_of_get() -> None:
+    """HEAD tells format, coding and length of what GET would send."""
+    headers = [("Accept-Encoding", "gzip"), ("Accept", PROMETHEUS_ACCEPT)]
+    _, got, body = request(endpoint_of(Access(), LARGE), None, *headers)
+    _, header, nothing = request(endpoint_of(Access(), LARGE), None, *headers, method="HEAD")
+
+    assert (b"", got, "gzip") == (nothing, header, header["content-encoding"])
+    assert len(body) == int(header["content-length"])
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize(
+    "headers", [{}, {"Accept": PROMETHEUS_ACCEPT}, {"Accept-Encoding": "gzip"}, {"Accept-Encoding": "gzip;q=0"}]
+)
+def test_the_own_port_answers_the_same(method: str, headers: dict[str, str]) -> None:
+    """RELAY_OTEL_METRICS_PORT chooses format and coding as the application's /metrics does."""
+    endpoint = endpoint_of(Access(), LARGE)
+    port = MetricsPort(endpoint, "/metrics", "127.0.0.1", 0)
+    try:
+        connection = http.client.HTTPConnection("127.0.0.1", port.port, timeout=10)
+        connection.putrequest(method, "/metrics", skip_accept_encoding=True)
+        for name, value in headers.items():
+            connection.putheader(name, value)
+        connection.endheaders()
+        answer = connection.getresponse()
+        body = answer.read()
+        connection.close()
+    finally:
+        port.close()
+
+    status, header, expected_body = request(endpoint, "127.0.0.1", *headers.items(), method=method)
+    found = {name.lower(): value for name, value in answer.getheaders() if name.lower() not in ("server", "date")}
+    assert (status, header, expected_body) == (answer.status, found, body)
+
+
+@pytest.mark.parametrize(
+    ("bound", "text"),
+    [(0.005, "0.005"), (1.0, "1.0"), (100000.0, "100000.0"), (1e6, "1e+06"), (1234567.5, "1.2345675e+06"),
+     (1e10, "1e+10"), (1.5e15, "1.5e+15"), (1e16, "1e+16"), (1e-4, "0.0001"), (1e-5, "1e-05"), (5e-324, "5e-324"),
+     (0.0, "0.0"), (-2.5, "-2.5")],
+)  # fmt: skip
+def test_bounds_are_written_as_prometheus_stores_them(bound: float, text: str) -> None:
+    """`le` is OpenMetrics' canonical number in both formats, so that it is one text on every path."""
+    assert text == edge(bound)

@@ -24,8 +24,9 @@ from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult,
 from opentelemetry.sdk.resources import Resource
 
 from relay_otel.definitions import Definition
-from relay_otel.export import otlp
+from relay_otel.export import otlp, senders
 from relay_otel.export.otlp import OtlpExport
+from relay_otel.export.stock import StockReader
 from relay_otel.recording import Family, Point, Recorder
 
 DEADLINE_SECONDS = 30  # a generous end for what takes milliseconds
@@ -145,7 +146,7 @@ def start(book: Book, said: list[str]) -> Iterator[Start]:
     ) -> OtlpExport:
         export = OtlpExport(
             book.data,
-            make or (lambda: OTLPMetricExporter(endpoint=endpoint, timeout=timeout, session=otlp.session())),
+            make or (lambda: OTLPMetricExporter(endpoint=endpoint, timeout=timeout, session=senders.session())),
             interval=interval,
             endpoint=endpoint,
             arrived=lambda: book.arrived.put(None),
@@ -409,7 +410,7 @@ def test_an_ended_export_leaves_nothing_on_the_loggers(collector: Collector, sta
     """After shutdown nothing of ours hangs on upstream's loggers."""
 
     def filters() -> int:
-        return sum(len(logging.getLogger(name).filters) for name in otlp._UpstreamWords.LOGGERS)
+        return sum(len(logging.getLogger(name).filters) for name in senders.Words.LOGGERS)
 
     before = filters()
     export = start(collector.endpoint)
@@ -492,7 +493,7 @@ def test_the_wire_holds_our_points_and_the_stock_sdks(
     histogram.record(5, {"plan": "pro"})
     gauge.set(-1.5)
     carts.add(-2)
-    reader = otlp.StockReader()
+    reader = StockReader()
     provider = MeterProvider([reader], RESOURCE, shutdown_on_exit=False)
     provider.get_meter("library", "1.2").create_counter("library_calls").add(4)
     families = [f for f in recorder.collect() if not f.definition.name.startswith("relay_otel_")]

@@ -1,30 +1,18 @@
-"""Families of points in; the Prometheus text format 0.0.4 out, and the ASGI answer to ``GET /metrics``.
-
-https://prometheus.io/docs/instrumenting/exposition_formats/ . Label text and line prefixes are rendered once per
-series and kept; a scrape fills one ``%`` format per series.
-"""
+"""A scrape in; the answer to ``GET /metrics`` out, in the format it asks for, and only to those who may read it."""
 
 from __future__ import annotations
 
 import hmac
 import ipaddress
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
-from math import isfinite
 from time import perf_counter
 from typing import Any
 
-from relay_otel.definitions import Definition, Kind
-from relay_otel.recording import Family, Point
+from relay_otel.export.negotiation import Headers, gzip, wants_gzip, wants_openmetrics
+from relay_otel.export.text import END, OPENMETRICS, TEXT, TextFormat
+from relay_otel.recording import Family
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-TYPES: dict[Kind, str] = {
-    "counter": "counter",
-    "updowncounter": "gauge",
-    "gauge": "gauge",
-    "histogram": "histogram",
-}
 FORWARDING_HEADERS = frozenset(
     {
         b"forwarded", b"via", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-forwarded-port",
@@ -41,68 +29,6 @@ PRIVATE_NETWORKS = tuple(
                     "::1/128", "fc00::/7", "fe80::/10")
 )  # fmt: skip
 """Loopback, RFC 1918, link-local and IPv6 unique local: not all that Python's ``is_private`` takes for private."""
-
-
-class TextFormat:
-    """Families to text. Keeps one line format per series it has seen; series are bounded, so is this."""
-
-    def __init__(self) -> None:
-        self._formats: dict[tuple[str, tuple[str, ...]], str] = {}
-
-    def render(self, families: Iterable[Family]) -> str:
-        """The text of all families, each with HELP and TYPE, samples in the order given."""
-        lines: list[str] = []
-        formats = self._formats
-        for family in families:
-            definition = family.definition
-            name, histogram = definition.name, definition.kind == "histogram"
-            lines.append(
-                f"# HELP {name} {_escape_help(definition.description)}\n# TYPE {name} {TYPES[definition.kind]}\n"
-            )
-            for point in family.points:
-                key = (name, point.values)
-                line = formats.get(key)
-                if line is None:
-                    line = formats[key] = _line_format(definition, point.values)
-                if histogram:
-                    cumulated = tuple(accumulate(point.cells[1:]))
-                    lines.append(line % (*cumulated, number(point.cells[0]), cumulated[-1]))
-                else:
-                    lines.append(line % number(point.cells[0]))
-        return "".join(lines)
-
-
-def number(value: float) -> str:
-    """A float as Prometheus reads it back exactly."""
-    if isfinite(value):
-        return repr(value)
-    return "NaN" if value != value else "+Inf" if value > 0 else "-Inf"
-
-
-def _line_format(definition: Definition, values: Sequence[str]) -> str:
-    pairs = [
-        f'{name}="{_escape_label(value)}"'
-        for name, value in zip(definition.label_names, values, strict=True)
-        if value  # an empty label value is no label
-    ]
-    labels = ",".join(pairs).replace("%", "%%")
-    name = definition.name
-    if definition.kind != "histogram":
-        return f"{name}{{{labels}}} %s\n" if labels else f"{name} %s\n"
-    comma = f"{labels}," if labels else ""
-    braces = f"{{{labels}}}" if labels else ""
-    buckets = "".join(f'{name}_bucket{{{comma}le="{bound}"}} %r\n' for bound in [*map(repr, definition.bounds), "+Inf"])
-    return f"{buckets}{name}_sum{braces} %s\n{name}_count{braces} %r\n"
-
-
-def _escape_help(text: str) -> str:
-    return text.replace("\\", r"\\").replace("\n", r"\n")
-
-
-def _escape_label(text: str) -> str:
-    # A lone surrogate cannot be sent as UTF-8; it must not break the whole scrape.
-    text = text.encode("utf-8", "replace").decode("utf-8")
-    return text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,55 +61,80 @@ def _is_private(client: Sequence[Any] | None) -> bool:
     return any(address in network for network in PRIVATE_NETWORKS if network.version == address.version)
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What goes back over HTTP; to HEAD without the body."""
+
+    status: int
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: bytes
+
+
+def _answer(status: int, content_type: str, body: bytes, *more: tuple[bytes, bytes]) -> Answer:
+    headers = (
+        (b"content-type", content_type.encode()),
+        (b"content-length", str(len(body)).encode()),
+        (b"cache-control", b"no-store"),
+        *more,
+    )
+    return Answer(status, headers, body)
+
+
+NOT_FOUND = _answer(404, "text/plain; charset=utf-8", b"Not Found")
+
+
 class MetricsEndpoint:
     """An ASGI application: the text of ``collect()`` to those who may read it, 404 to the rest.
 
-    One instance serves all requests at once; rendering happens in a worker thread, so the event loop goes on.
+    One instance serves all requests at once; rendering and compression happen in a worker thread, so the event loop
+    goes on.
 
     Args:
         collect: gives the families of this moment.
         access: who may read.
-        stock: text of the stock SDK's instruments, appended.
-        observe: called with the seconds an answer took.
+        stock: text of the stock SDK's instruments, appended; told whether it is OpenMetrics, and then without the
+            ``# EOF`` line.
+        observe: called with the seconds a text took.
     """
 
     def __init__(
         self,
         collect: Callable[[], list[Family]],
         access: Access,
-        stock: Callable[[], str] = lambda: "",
+        stock: Callable[[bool], str] = lambda openmetrics: "",
         observe: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         self.access = access
         self._collect = collect
         self._stock = stock
         self._observe = observe
-        self._format = TextFormat()
+        self._text = TextFormat()
+        self._openmetrics = TextFormat(openmetrics=True)
 
-    def text(self) -> str:
-        """The whole exposition."""
+    def text(self, *, openmetrics: bool = False) -> str:
+        """The whole exposition: 0.0.4, or OpenMetrics 1.0 with its last line."""
         started = perf_counter()
-        text = self._format.render(self._collect()) + self._stock()
+        render = self._openmetrics.render if openmetrics else self._text.render
+        text = render(self._collect()) + self._stock(openmetrics) + (END if openmetrics else "")
         self._observe(perf_counter() - started)
         return text
 
+    def answer(self, headers: Headers) -> Answer:
+        """The answer to a scrape with these headers, by somebody who may read."""
+        openmetrics = wants_openmetrics(headers)
+        body = self.text(openmetrics=openmetrics).encode()
+        more = [(b"vary", b"Accept, Accept-Encoding")]
+        if wants_gzip(headers, len(body)):
+            body = gzip(body)
+            more.append((b"content-encoding", b"gzip"))
+        return _answer(200, OPENMETRICS if openmetrics else TEXT, body, *more)
+
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if not self.access.allows(scope):
-            return await _answer(send, 404, "text/plain; charset=utf-8", b"Not Found")
-        from anyio.to_thread import run_sync  # comes with starlette; needed only where an app is served
+        answer = NOT_FOUND
+        if self.access.allows(scope):
+            from anyio.to_thread import run_sync  # comes with starlette; needed only where an app is served
 
-        body = (await run_sync(self.text)).encode()
-        return await _answer(send, 200, CONTENT_TYPE, body, head=scope["method"] == "HEAD")
-
-
-async def _answer(send: Any, status: int, content_type: str, body: bytes, *, head: bool = False) -> None:
-    headers = [
-        (b"content-type", content_type.encode()),
-        (b"content-length", str(len(body)).encode()),
-        (b"cache-control", b"no-store"),
-    ]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if head else body})
-
-
-__all__ = ["CONTENT_TYPE", "Access", "MetricsEndpoint", "Point", "TextFormat", "number"]
+            answer = await run_sync(self.answer, scope["headers"])
+        body = b"" if scope["method"] == "HEAD" else answer.body
+        await send({"type": "http.response.start", "status": answer.status, "headers": list(answer.headers)})
+        await send({"type": "http.response.body", "body": body})

@@ -1,21 +1,19 @@
 """Families of points in; OTLP requests out, on a thread of our own.
 
-The points travel as the SDK's public data classes to the stock OTLP exporter, which owns protocol, headers, TLS and
-compression. Totals are cumulative, so an export that failed is not repeated: the next one says the same and more.
+The points travel as the SDK's public data classes to the stock OTLP exporter (senders.py), which owns protocol,
+headers, TLS and compression. Totals are cumulative, so an export that failed is not repeated: the next one says the
+same and more.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from http import HTTPStatus
 from typing import Any
 
-import requests
-from opentelemetry.instrumentation.utils import suppress_instrumentation
+from opentelemetry.sdk.metrics import Exemplar
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
     Gauge,
@@ -24,7 +22,6 @@ from opentelemetry.sdk.metrics.export import (
     Metric,
     MetricExporter,
     MetricExportResult,
-    MetricReader,
     MetricsData,
     NumberDataPoint,
     ResourceMetrics,
@@ -36,7 +33,9 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from relay_otel import _guard
 from relay_otel.definitions import Definition
+from relay_otel.export.senders import START, TIMED_OUT, Words
 from relay_otel.recording import Family, Point
+from relay_otel.settings import without_password
 
 SCOPE = InstrumentationScope("relay_otel")
 PATIENCE_SECONDS = 30
@@ -46,25 +45,13 @@ totals are cumulative, so nothing is lost, and the sentence about it comes at on
 EXIT_SECONDS = 1.2
 """For the last export at exit: the promise is 2 s for all of it (design.md, budgets)."""
 
+HUNG_SECONDS = 0.2
+"""The same where the collector has let a request wait until its time was up: a server's parent ends after its workers,
+a worker after its last flush, and the promise is for all of them."""
 
-def session() -> requests.Session | None:
-    """A session for the stock exporter that fails with the status for every answer but success.
-
-    The exporter itself takes a redirect for success (it follows none), and gives up on 429 and 503 without saying
-    so. None where a credential provider of the user's makes the session.
-    """
-    if any(name.startswith("OTEL_PYTHON_EXPORTER_OTLP") and "CREDENTIAL_PROVIDER" in name for name in os.environ):
-        return None
-    made = requests.Session()
-
-    def check(answer: requests.Response, *args: Any, **options: Any) -> None:
-        if not 200 <= answer.status_code < 300:
-            answer.close()
-            to = f" to {answer.headers['location']}" if "location" in answer.headers else ""
-            raise requests.RequestException(f"{REJECTED} {answer.status_code} {answer.reason}{to}")
-
-    made.hooks["response"].append(check)
-    return made
+FORK_SECONDS = 0.5
+"""How long a fork waits for an export to be called off. gRPC forks well only while nothing of it is open: of children
+forked in mid-export one in 25 could not export (grpcio 1.85)."""
 
 
 def to_metric(family: Family, now: int) -> Metric:
@@ -78,7 +65,7 @@ def to_metric(family: Family, now: int) -> Metric:
         )
     else:
         points = [
-            NumberDataPoint(_attributes(definition, point), _start(point), now, point.cells[0])
+            NumberDataPoint(_attributes(definition, point), _start(point), now, point.cells[0], _exemplars(point))
             for point in family.points
         ]
         if definition.kind == "gauge":
@@ -93,8 +80,11 @@ def to_metrics_data(
 ) -> MetricsData:
     """All families under our scope, then the stock SDK's scopes, under one resource."""
     at = now if now is not None else time.time_ns()
-    ours = ScopeMetrics(SCOPE, [to_metric(family, at) for family in families], "")
-    return MetricsData([ResourceMetrics(resource, [ours, *stock], "")])
+    # Of two equal scopes the stock exporter sends the later only, and a meter of the user's may be named like ours.
+    namesakes = [metric for scope in stock if scope.scope == SCOPE for metric in scope.metrics]
+    ours = ScopeMetrics(SCOPE, [*(to_metric(family, at) for family in families), *namesakes], "")
+    others = [scope for scope in stock if scope.scope != SCOPE]
+    return MetricsData([ResourceMetrics(resource, [ours, *others], "")])
 
 
 def _attributes(definition: Definition, point: Point) -> dict[str, str]:
@@ -119,41 +109,30 @@ def _histogram_point(definition: Definition, point: Point, now: int) -> Histogra
         explicit_bounds=definition.bounds,
         min=nothing,
         max=nothing,
+        exemplars=_exemplars(point),
     )
 
 
-class StockReader(MetricReader):
-    """What the stock SDK's instruments hold, for whoever asks: ``scopes()``."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._latest: MetricsData | None = None
-
-    def _receive_metrics(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any) -> None:
-        self._latest = metrics_data
-
-    def scopes(self) -> list[ScopeMetrics]:
-        """The scopes with their metrics, collected now."""
-        self._latest = None
-        self.collect()
-        latest: MetricsData | None = getattr(self, "_latest", None)  # collect() has set it behind mypy's back
-        return [scope for resource in latest.resource_metrics for scope in resource.scope_metrics] if latest else []
-
-    def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
-        """Nothing is held back."""
+def _exemplars(point: Point) -> list[Exemplar]:
+    return [
+        Exemplar({}, each.value, int(each.at * 1e9), each.span_id, each.trace_id)
+        for each in (point.exemplars or {}).values()
+    ]
 
 
 class OtlpExport:
     """Send ``data()`` every ``interval`` seconds until ``shutdown``.
 
-    Thread contract: ``flush`` and ``shutdown`` may be called from any thread but the export thread; a forked child
-    goes on with a thread and an exporter of its own.
+    Thread contract: ``flush`` and ``shutdown`` may be called from any thread but the export thread. The exporter is
+    made at the first export, in the process that exports. After a fork parent and child go on with an exporter each,
+    the child with a thread of its own; a fork calls off what gRPC is sending, and the parent sends it anew.
 
     Args:
         data: what to send now; called on the export thread.
-        make_exporter: the stock exporter, made here and again in a forked child.
+        make_exporter: the stock exporter; called on the export thread, again after an end or a fork.
         interval: seconds between exports.
-        endpoint: for the sentence that names a collector that cannot be reached.
+        endpoint: for the sentence that names a collector that cannot be reached; a password in it is not shown.
+        protocol: ``grpc`` or ``http/protobuf``.
         arrived: called after each export that arrived.
         lost: called with the reason (``unreachable``, ``timeout``, ``rejected``, ``error``) of each that did not.
     """
@@ -165,21 +144,30 @@ class OtlpExport:
         *,
         interval: float,
         endpoint: str,
+        protocol: str = "http/protobuf",
         arrived: Callable[[], None] = lambda: None,
         lost: Callable[[str], None] = lambda reason: None,
     ) -> None:
+        # Not at the top: its import raises at a bad OTEL_PROPAGATORS, which configure() takes away first. Not on the
+        # export thread: a child forked in the middle of an import waits for its end for ever.
+        from opentelemetry.instrumentation.utils import suppress_instrumentation
+
+        self._suppressed = suppress_instrumentation
         self._data = data
         self._make_exporter = make_exporter
         self._interval = interval
-        self._endpoint = endpoint
+        self._url = endpoint
+        self._endpoint = without_password(endpoint)
         self._arrived = arrived
         self._lost = lost
+        self._forks_open = protocol != "grpc"
+        """A fork in mid-export does no harm."""
         self._ended = False
         self._start()
         _living.append(self)
 
     def _start(self) -> None:
-        self._exporter: MetricExporter | None = self._make_exporter()
+        self._exporter: MetricExporter | None = None
         self._wake = threading.Event()
         self._asked = 0
         """How often a flush was asked for."""
@@ -188,10 +176,19 @@ class OtlpExport:
         """The newest ask whose export is over."""
         self._succeeded = False
         self._busy = False
+        self._began = 0.0
+        self._hangs = False
+        """The last request was not answered in its time."""
+        self._sending = threading.Lock()
+        """Held while an exporter is made or sends, and across a fork."""
+        self._forking = False
+        """This fork holds it."""
+        self._called_off = False
+        """A fork has ended the export that was on its way."""
         self._stop = False
         self._hurried = False
         self._gave_up = False
-        self._words = _UpstreamWords(self._refused)
+        self._words = Words(self._refused)
         self._thread = threading.Thread(target=self._run, name="relay-otel export", daemon=True)
         self._thread.start()
 
@@ -209,9 +206,12 @@ class OtlpExport:
             with self._done:
                 self._wake.clear()
                 asked, stop = self._asked, self._stop
-                self._busy = True
+                self._busy, self._began = True, time.monotonic()
             due = time.monotonic() + self._interval
             succeeded = self._export()
+            while self._called_off:
+                self._called_off = False
+                succeeded = self._export()
             with self._done:
                 self._busy = False
                 self._answered, self._succeeded = asked, succeeded
@@ -221,32 +221,46 @@ class OtlpExport:
 
     def _export(self) -> bool:
         began = time.monotonic()
+        exporter: MetricExporter | None = None
         try:
             self._words.forget()
             self._gave_up = False
-            exporter = self._exporter
-            if exporter is None:
-                exporter = self._exporter = self._make_exporter()
-            with suppress_instrumentation():  # our own requests are no business of the app's
-                result = exporter.export(self._data())
+            data = self._data()
+            with self._sending:
+                exporter = self._exporter
+                if exporter is None:
+                    exporter = self._exporter = self._make_exporter()
+                with self._suppressed():  # our own requests are no business of the app's
+                    result = exporter.export(data)
         except Exception as error:
+            if exporter is not None and self._exporter is not exporter:
+                return False  # gRPC raises where its channel was closed a moment before
             self._lost("error")
-            _guard.failed("OTLP export", error)
+            if isinstance(error, ImportError):
+                _guard.say_once(
+                    "failed:OTLP export", f"the OTLP exporter cannot be imported ({error}); install it anew."
+                )
+            else:
+                _guard.failed("OTLP export", error)
             return False
         if result is not MetricExportResult.SUCCESS and self._exporter is not exporter and not self._gave_up:
-            return False  # ended by a flush, which exports again at once, or by shutdown, which says so
+            return False  # ended by a flush or a fork, which export again at once, or by shutdown, which says so
         key = f"collector:{self._endpoint}"
         if result is MetricExportResult.SUCCESS:
+            self._hangs = False
             self._arrived()
             if _guard.forget(key):
                 _guard.say(f"the collector at {self._endpoint} answers again; totals are complete.")
             return True
         reason = self._words.reason(time.monotonic() - began)
+        self._hangs = reason == "timeout"
         self._lost(reason)
         if reason == "error":
             _guard.say_once("failed:OTLP encode", f"the totals could not be sent: {self._words.last}")
         else:
-            self._say_dead(self._words.last or reason)
+            if not self._stop:
+                self._words.look(self._url)
+            self._say_dead(self._words.last or reason, self._words.repair)
         return False
 
     def _refused(self) -> None:
@@ -255,25 +269,31 @@ class OtlpExport:
             self._gave_up = True
             self._end_exporter()
 
-    def _say_dead(self, why: str) -> None:
+    def _say_dead(self, why: str, repair: str = START) -> None:
         what = "What was counted since the last export is lost."
         if not self._stop:
             what = "Counting goes on, nothing is lost while the app lives."
         _guard.say_once(
             f"collector:{self._endpoint}",
-            f"the collector at {self._endpoint} is not taking metrics ({why}); "
-            f"start it or set OTEL_EXPORTER_OTLP_ENDPOINT. {what}",
+            f"the collector at {self._endpoint} is not taking metrics ({why}); {repair} {what}",
         )
+
+    def hurry(self) -> None:
+        """Begin an export now and do not wait for it; not from the export thread."""
+        self._wake.set()
 
     def flush(self, timeout: float, *, hurried: bool = False) -> bool:
         """Export now; True when the collector took it within ``timeout`` seconds.
 
-        ``hurried``: the process ends, so a collector that refuses connections is asked once only.
+        ``hurried``: the process ends, so a collector that refuses connections is asked once only, and one that hangs
+        is not waited for long.
         """
         if self._ended:
             return False
         self._hurried = hurried
         with self._done:
+            if hurried and (self._hangs or (self._busy and time.monotonic() - self._began >= EXIT_SECONDS)):
+                timeout = min(timeout, HUNG_SECONDS)
             self._asked += 1
             asked = self._asked
             if self._busy:
@@ -281,6 +301,8 @@ class OtlpExport:
                 self._end_exporter()
             self._wake.set()
             answered = self._done.wait_for(lambda: self._answered >= asked, timeout)
+            if not answered and timeout >= EXIT_SECONDS / 2:  # shorter ones say nothing about the collector
+                self._hangs = True
             return answered and self._succeeded
 
     def shutdown(self, timeout: float = EXIT_SECONDS) -> bool:
@@ -289,13 +311,13 @@ class OtlpExport:
             return False
         with self._done:
             self._stop = True
-        arrived = self.flush(timeout)
+        arrived = self.flush(timeout, hurried=True)
         self._ended = True
         _living.remove(self)
         if arrived:
             self._thread.join(timeout)
         elif not self._words.ours:
-            self._say_dead(self._words.last or "timed out")
+            self._say_dead(self._words.last or TIMED_OUT, self._words.repair)
         self._end_exporter()
         return arrived
 
@@ -305,112 +327,37 @@ class OtlpExport:
             with _guard.guard("OTLP shutdown"), self._words.silence():
                 exporter.shutdown()
 
+    def _before_fork(self) -> None:
+        if not self._forks_open:
+            self._called_off = self._busy
+            self._end_exporter()
+            self._forking = self._sending.acquire(timeout=FORK_SECONDS)
+
+    def _after_fork(self) -> None:
+        """In the parent."""
+        if self._forking:
+            self._forking = False
+            self._sending.release()
+
     def _renew(self) -> None:
         """In a forked child: thread, locks and connection of its own."""
         with _guard.guard("OTLP export after fork"):
             self._start()
 
 
-class _UpstreamWords(logging.Filter):
-    """Take what the stock exporter logs on our thread: we say it once, in one sentence, instead of each time."""
-
-    LOGGERS = (
-        "opentelemetry.exporter.otlp.proto.http.metric_exporter",
-        "opentelemetry.exporter.otlp.proto.http",
-        "opentelemetry.exporter.otlp.common.http",
-    )
-
-    def __init__(self, refused: Callable[[], None]) -> None:
-        super().__init__()
-        self._refused = refused
-        self.last = ""
-        self._status = ""
-        self.ours = False
-        """It could not be encoded: the collector is not to blame."""
-        self._threads: set[int] = set()
-
-    def listen(self) -> None:
-        """From now on keep the calling thread's records from their handlers."""
-        self._threads.add(threading.get_ident())
-        for name in self.LOGGERS:
-            logging.getLogger(name).addFilter(self)
-
-    def leave(self) -> None:
-        """The thread ends: its number may go to another thread, whose records are not ours."""
-        self._threads.discard(threading.get_ident())
-        for name in self.LOGGERS:
-            logging.getLogger(name).removeFilter(self)
-
-    def silence(self) -> _Silence:
-        """Keep the calling thread's records from their handlers within ``with``."""
-        return _Silence(self._threads)
-
-    def forget(self) -> None:
-        self.last = self._status = ""
-        self.ours = False
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if record.thread not in self._threads:
-            return True
-        text = record.getMessage()
-        if "code: " in text:
-            self._status = text.split("code: ")[1].partition(",")[0]
-        if "Failed to encode" in text or "max_request_size" in text:
-            self.ours, self.last = True, text[:200]
-        if "Transient error" in text or "reason: " in text:
-            self.last = _short(text)
-            if "Transient error" in text and self.last == REFUSED:
-                self._refused()
-        return False
-
-    def reason(self, seconds: float) -> str:
-        """Why the last export failed, in the words of ``relay_otel_export_failures_total{reason}``."""
-        if self.ours:
-            return "error"
-        if self._status.isdigit() or self.last in _PHRASES or self.last.startswith(REJECTED):
-            return "rejected"
-        if not self.last and seconds >= 0.25:
-            # One attempt took all of the exporter's time, so it logged no cause; a refused one ends at once.
-            self.last = "timed out"
-        if "timed out" in self.last or "Timeout" in self.last:
-            return "timeout"
-        return "unreachable"
-
-
-REFUSED = "connection refused"
-REJECTED = "HTTP"
-_PHRASES = frozenset(status.phrase for status in HTTPStatus)
-
-
-class _Silence:
-    def __init__(self, threads: set[int]) -> None:
-        self._threads = threads
-        self._own = threading.get_ident() in threads  # the export thread stays silent
-
-    def __enter__(self) -> None:
-        self._threads.add(threading.get_ident())
-
-    def __exit__(self, *_: object) -> None:
-        if not self._own:
-            self._threads.discard(threading.get_ident())
-
-
-def _short(text: str) -> str:
-    """The telling part of the exporter's message, which may wrap a chain of exceptions."""
-    for sign, words in (
-        ("Connection refused", REFUSED),
-        ("Name or service not known", "unknown host"),
-        ("Temporary failure in name resolution", "unknown host"),
-        ("timed out", "timed out"),
-        ("No route to host", "no route to host"),
-    ):
-        if sign in text:
-            return words
-    text = text.partition("reason: ")[2] or text.removeprefix("Transient error ")
-    return text.partition(" encountered while")[0][:120]
-
-
 _living: list[OtlpExport] = []
+
+
+def _before_fork() -> None:
+    for export in _living:
+        with _guard.guard("OTLP export before fork"):
+            export._before_fork()
+
+
+def _after_fork_in_parent() -> None:
+    for export in _living:
+        with _guard.guard("OTLP export after fork"):
+            export._after_fork()
 
 
 def _after_fork_in_child() -> None:
@@ -419,4 +366,4 @@ def _after_fork_in_child() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

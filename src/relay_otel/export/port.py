@@ -6,7 +6,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from relay_otel.export.exposition import CONTENT_TYPE, MetricsEndpoint
+from relay_otel.export.exposition import NOT_FOUND, MetricsEndpoint
 
 
 class MetricsPort:
@@ -19,25 +19,19 @@ class MetricsPort:
     def __init__(self, endpoint: MetricsEndpoint, path: str, host: str, port: int) -> None:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                scope = {
-                    "client": self.client_address,
-                    "headers": [(k.lower().encode(), v.encode()) for k, v in self.headers.items()],
-                }
+                headers = [(k.lower().encode(), v.encode()) for k, v in self.headers.items()]
+                scope = {"client": self.client_address, "headers": headers}
+                answer = NOT_FOUND
                 if self.path.partition("?")[0] == path and endpoint.access.allows(scope):
-                    self._answer(200, CONTENT_TYPE, endpoint.text().encode())
-                else:
-                    self._answer(404, "text/plain; charset=utf-8", b"Not Found")
-
-            do_HEAD = do_GET
-
-            def _answer(self, status: int, content_type: str, body: bytes) -> None:
-                self.send_response(status)
-                self.send_header("Content-Type", content_type)
-                self.send_header("Content-Length", str(len(body)))
-                self.send_header("Cache-Control", "no-store")
+                    answer = endpoint.answer(headers)
+                self.send_response(answer.status)
+                for name, value in answer.headers:
+                    self.send_header(name.decode().title(), value.decode())
                 self.end_headers()
                 if self.command == "GET":
-                    self.wfile.write(body)
+                    self.wfile.write(answer.body)
+
+            do_HEAD = do_GET
 
             def log_message(self, format: str, *args: Any) -> None:
                 """A scrape is not worth a line."""
