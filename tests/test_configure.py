@@ -354,3 +354,31 @@ def test_strict_raises_our_own_failures() -> None:
     assert strict.returncode == 1 and "RuntimeError: broken" in strict.stderr
     assert calm.returncode == 0 and said(calm) == ["http failed and was skipped: RuntimeError: broken"]
     assert 'reason="error",environment="unknown"} 1.0\']' in calm.stdout
+
+
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+def test_spans_and_records_that_do_not_arrive_are_said_once(protocol: str) -> None:
+    """Without a collector there is one line for spans and one for log records, none of the stock exporters', and the
+    process ends in time."""
+    code = (
+        START
+        + SERVE
+        + "import logging, time\nfrom relay_otel import _guard\n"
+        + "logging.getLogger().warning('lost')\nask('/items/1')\n"
+        + "while len([key for key in _guard._said if key.startswith('exporter:')]) < 2: time.sleep(0.05)\n"
+    )
+    done = run(
+        code,
+        OTEL_TRACES_EXPORTER="otlp",
+        OTEL_LOGS_EXPORTER="otlp",
+        OTEL_BSP_SCHEDULE_DELAY="100",
+        OTEL_BLRP_SCHEDULE_DELAY="100",
+        RELAY_OTEL_EXPORT="prometheus",
+        OTEL_EXPORTER_OTLP_PROTOCOL=protocol,
+    )
+
+    assert sorted(said(done)) == [
+        f"{what} do not arrive at the collector (connection refused) and are dropped meanwhile; "
+        f"start it or set OTEL_{signal}_EXPORTER=none."
+        for what, signal in (("log records", "LOGS"), ("spans", "TRACES"))
+    ]

@@ -321,10 +321,10 @@ def test_a_port_of_the_other_protocol_is_said_and_used(protocol: str, port: int,
 
 def test_a_password_in_an_endpoint_is_never_shown() -> None:
     """Wherever an endpoint is named, user and password are left out."""
-    urls = ["ftp://me:s3cret@host", "http://me:s3cret@host:4317", "http://me:s3cret@[::1"]
+    urls = ["ftp://me:s3cret@host", "http://me:s3cret@host:4317", "http://me:s3cret@[::1", "me:s3cret@host:1"]
     said = [read({"RELAY_OTEL_ENDPOINT": url})[1] + read({}, {"endpoint": url})[1] for url in urls]
 
-    assert [2, 2, 2] == [len(problems) for problems in said]
+    assert [2, 2, 2, 2] == [len(problems) for problems in said]
     assert "s3cret" not in str(said)
 
 

@@ -412,6 +412,7 @@ def _hook_exit() -> None:
     _hooked = True
     atexit.register(shutdown)
     wrapt.register_post_import_hook(_flush_after_uvicorn, "uvicorn.server")
+    wrapt.register_post_import_hook(_hurry_before_gunicorn_stops, "gunicorn.arbiter")
     if threading.current_thread() is threading.main_thread() and (signal.getsignal(signal.SIGTERM) is signal.SIG_DFL):
         signal.signal(signal.SIGTERM, _on_sigterm)
 
@@ -444,6 +445,19 @@ def _flush_after_uvicorn(module: Any) -> None:
                 await flushing
 
     module.Server.shutdown = shutdown
+
+
+def _hurry_before_gunicorn_stops(module: Any) -> None:
+    """A parent that preloaded the app ends after its workers; it exports while it waits for them."""
+    stop = module.Arbiter.stop
+
+    def hurried(self: Any, *args: Any, **kwargs: Any) -> None:
+        handle = _handle
+        if handle is not None and handle._otlp is not None:
+            handle._otlp.hurry()
+        stop(self, *args, **kwargs)
+
+    module.Arbiter.stop = hurried
 
 
 def _quietly(end: Callable[[], None]) -> None:

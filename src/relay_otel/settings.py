@@ -424,7 +424,9 @@ def _endpoint_and_protocol(values: dict[str, Any], origins: dict[str, str], unus
 def without_password(endpoint: str) -> str:
     """An endpoint as it may be shown."""
     head, at, rest = endpoint.rpartition("@")
-    return f"{head.partition('//')[0]}//...@{rest}" if at and "//" in head else endpoint
+    if not at:
+        return endpoint
+    return f"{head.partition('//')[0]}//...@{rest}" if "//" in head else f"...@{rest}"
 
 
 def _shown(value: Any) -> str:

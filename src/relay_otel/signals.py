@@ -20,6 +20,7 @@ from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.resources import Resource
 
 from relay_otel import _guard
+from relay_otel.export.senders import SIGNS
 from relay_otel.settings import Settings
 from relay_otel.upstream import SAMPLERS
 
@@ -146,6 +147,40 @@ def trace_without_native(app: Any) -> None:
 
 # -- exporters --
 
+_LOGGERS = (
+    "opentelemetry.exporter.otlp.proto.http.trace_exporter",
+    "opentelemetry.exporter.otlp.proto.http._log_exporter",
+    "opentelemetry.exporter.otlp.proto.grpc.exporter",
+)
+
+
+class _SaidOnce(logging.Filter):
+    """What the stock exporters of spans and log records log about a collector: one sentence instead of each time."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        thread = record.threadName or ""
+        if not thread.startswith("OtelBatch"):  # the SDK's name for the threads that export
+            return True
+        text = record.getMessage()
+        why = next((sign.words for sign in SIGNS if sign.part in text), text[:120])
+        what, signal = ("spans", "TRACES") if "Span" in thread else ("log records", "LOGS")
+        _guard.say_once(
+            f"exporter:{signal}",
+            f"{what} do not arrive at the collector ({why}) and are dropped meanwhile; "
+            f"start it or set OTEL_{signal}_EXPORTER=none.",
+        )
+        return False
+
+
+_said_once = _SaidOnce()
+
+
+def _say_once() -> None:
+    for name in _LOGGERS:
+        filters = logging.getLogger(name).filters
+        if _said_once not in filters:
+            filters.insert(0, _said_once)  # first: upstream's own lets a text pass every 20 s
+
 
 def _exporters(signal: str, settings: Settings, names: str | None) -> Iterator[Any]:
     """The exporters of a comma-separated list; each that cannot be made is said and costs only itself."""
@@ -163,6 +198,7 @@ def _exporters(signal: str, settings: Settings, names: str | None) -> Iterator[A
             _guard.say_once(f"setting:{variable}:{name}", f"{variable} is {name!r}; {_choice(group, wanted)}")
             continue
         arguments = _where(signal, settings, protocol) if name == "otlp" else {}
+        _say_once()
         try:
             yield found[0].load()(**arguments)
         except Exception as error:

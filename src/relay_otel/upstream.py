@@ -73,7 +73,7 @@ def _headers(value: str) -> str:
     # A header's value is a secret: nothing of it is shown.
     for number, pair in enumerate(filter(None, map(str.strip, value.split(","))), 1):
         key, equals, _ = pair.partition("=")
-        if not equals or not HEADER.fullmatch(key.strip()):
+        if not equals or not HEADER.fullmatch(key.strip()) or not pair.isascii():
             raise Unusable(f"number {number} is no name=value; give pairs like 'authorization=Bearer%20x'.")
     return value
 
