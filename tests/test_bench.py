@@ -28,9 +28,9 @@ INSTRUMENTS = {
     "prometheus_client, bound",
 }
 START_UP = {
-    "import of the SDK and its two exporters",
+    "the SDK and its two exporters, imported and made",
     "relay_otel, alone in the process",
-    "relay_otel, beyond the SDK's import",
+    "relay_otel, beyond the SDK's own",
 }
 
 

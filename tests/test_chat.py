@@ -464,7 +464,7 @@ def test_a_wrong_setting_is_one_sentence(variable: str, value: str, sentence: st
     ended = subprocess.run(
         [sys.executable, "-m", "uvicorn", "examples.relay_chat.app:app", "--port", "0"],
         cwd=ROOT,
-        env=clean_environment(**{variable: value}),
+        env=clean_environment(**{"DATABASE_URL": "sqlite://", variable: value}),
         capture_output=True,
         text=True,
         timeout=60,
