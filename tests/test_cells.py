@@ -15,7 +15,7 @@ def definition(kind: Kind = "counter") -> Definition:
 
 
 def test_a_record_describes_its_series(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A record tells what its cells are without any other table: definition, labels, start, place and format."""
+    """A record tells what its cells are without any other table: definition, labels, start and place."""
     monkeypatch.setattr("relay_otel.cells.time.time", lambda: 1700.5)
     cells = Cells(capacity=10)
     histogram = definition("histogram")
@@ -24,10 +24,10 @@ def test_a_record_describes_its_series(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert first is not None and second is not None
     assert [first, second] == cells.records
-    fields = ("definition", "values", "environment", "started", "first", "width", "version")
+    fields = ("definition", "values", "environment", "started", "first", "width")
     assert [
-        (histogram, ("a",), None, 1700.5, 0, 3, 1),
-        (definition(), ("b",), "beta", 1700.5, 3, 1, 1),
+        (histogram, ("a",), None, 1700.5, 0, 3),
+        (definition(), ("b",), "beta", 1700.5, 3, 1),
     ] == [tuple(getattr(record, name) for name in fields) for record in cells.records]
 
 

@@ -17,13 +17,15 @@ from typing import Any
 
 import wrapt
 from opentelemetry import metrics as api
-from opentelemetry.sdk.metrics.export import MetricReader, MetricsData
+from opentelemetry.sdk.metrics.export import MetricReader
 from opentelemetry.sdk.resources import Resource
 
-from relay_otel import _guard, asgi, http, instruments, recording, signals, upstream, websockets
+from relay_otel import _guard, asgi, http, instruments, recording, runtime, signals, upstream, websockets
 from relay_otel import settings as settings_module
-from relay_otel.export import exposition, otlp, senders, stock
+from relay_otel.cellfile import ENDING, EXPORTS, WORKS, CellFile
+from relay_otel.export import exposition, otlp, outgoing, senders, stock
 from relay_otel.export import port as metrics_port
+from relay_otel.export.workers import Workers
 from relay_otel.kinds import Counter
 from relay_otel.meter import HTTP_SCOPES, ContractMeterProvider
 from relay_otel.settings import Settings, without_password
@@ -32,6 +34,11 @@ SHUTDOWN_SECONDS = 2.0
 """The promise for exit and for shutdown(), whatever the collector does."""
 
 VERSION = "0.1.0"
+
+PARTIAL = (
+    "# relay-otel: these are the counts of one process. No directory can be shared with other processes of this "
+    "server; see RELAY_OTEL_RUNTIME_DIR.\n"
+)
 
 
 @dataclass
@@ -83,7 +90,9 @@ class Handle:
         arrived = True
         if self._otlp is not None:
             with _guard.guard("shutdown"):
+                _tell(ENDING)
                 arrived = self._otlp.shutdown(min(otlp.EXIT_SECONDS, timeout * 0.75))
+                _tell(EXPORTS, False)
         for thread in others:
             thread.start()
         for thread in others:
@@ -102,6 +111,10 @@ class Handle:
 _lock = threading.RLock()
 _handle: Handle | None = None
 _contract_provider: ContractMeterProvider | None = None
+_workers: Workers | None = None
+"""This process and its siblings: for the life of the process, since its counts are in a file among theirs."""
+_dead: list[runtime.Server] = []
+"""Servers of this service that ended before they had sent everything."""
 _hooked = False
 
 
@@ -178,7 +191,10 @@ def _start(handle: Handle) -> None:
     recorder.exemplar_filter = os.environ.get("OTEL_METRICS_EXEMPLAR_FILTER", "").strip().lower() or "trace_based"
     _guard.count_with(lambda: recorder.count_dropped("error"))
     resource = _Resource(settings)
-    provider = _provider(resource.current)
+    if settings.export != "none":
+        with _guard.guard("runtime directory"):
+            _join(settings, resource)
+    provider = _provider(resource.process)
     provider.silenced = () if settings.http_semconv_metrics else HTTP_SCOPES
     provider.flush = lambda timeout_millis: handle.force_flush(timeout_millis / 1000)
     recorder.instrument(instruments.RELAY_OTEL_BUILD_INFO).bind(version=VERSION).set(1)
@@ -189,19 +205,80 @@ def _start(handle: Handle) -> None:
     _hook_exit()
 
 
+def _join(settings: Settings, resource: _Resource) -> None:
+    """Become one of the processes of the server that this one belongs to."""
+    global _workers
+    if _workers is None:
+        recorder = recording.default
+
+        def make(server: runtime.Server) -> CellFile | None:
+            try:
+                file = server.make_file()
+            except OSError as error:
+                _guard.say_once(
+                    "runtime:file",
+                    f"no file for the counts of this process can be made in {server.path} ({error.strerror or error}); "
+                    "it answers and exports for itself alone. Make room there, or set RELAY_OTEL_RUNTIME_DIR to "
+                    "another directory.",
+                )
+                return None
+            file.environment(recorder.environment or "unknown")
+            return file
+
+        def enter(server: runtime.Server) -> bool:
+            try:
+                return recorder.join(lambda: make(server), server.admitted)
+            except OSError:
+                return False
+
+        found = runtime.join(
+            resource.service,
+            settings.runtime_dir,
+            resource.instance_id,
+            resource.server.attributes,
+            enter,
+            _dead.append if settings.otlp else runtime.Server.remove,
+        )
+        if found is None:
+            _guard.say_once(
+                "runtime:none",
+                "no directory can be shared with other processes of this server, so /metrics shows the process that "
+                "answers, and each exports for itself; set RELAY_OTEL_RUNTIME_DIR to a local directory that this user "
+                "may write to.",
+            )
+        else:
+            resource.belong(found.instance_id)
+        _workers = Workers(recorder, found)
+    elif _workers.server is not None:
+        resource.belong(_workers.server.instance_id)
+    _tell(ENDING, False)
+
+
+def _tell(flag: int, on: bool = True) -> None:
+    if _workers is not None:
+        _workers.flag(flag, on)
+
+
 def _start_prometheus(handle: Handle, resource: _Resource) -> None:
     settings, recorder = handle.settings, recording.default
     if not settings.prometheus:
         return
     handle._stock = _stock_metrics(handle, resource, read=True)
 
+    workers, others = _siblings(), handle._stock
     duration = recorder.instrument(instruments.RELAY_OTEL_SCRAPE_DURATION_SECONDS).bind()
     handle.endpoint = exposition.MetricsEndpoint(
-        recorder.collect,
+        workers.collect,
         exposition.Access(settings.metrics_token, settings.metrics_public),
-        stock=handle._stock.text,
+        stock=lambda openmetrics: others.text(openmetrics, alone=workers.alone),
         observe=lambda seconds: duration.set(seconds),
+        remark=lambda: PARTIAL if workers.partial else "",
     )
+
+
+def _siblings() -> Workers:
+    assert _workers is not None
+    return _workers
 
 
 def _stock_metrics(handle: Handle, resource: _Resource, *, read: bool) -> stock.StockMetrics:
@@ -220,7 +297,7 @@ def _stock_metrics(handle: Handle, resource: _Resource, *, read: bool) -> stock.
         recording.default,
         lambda: recording.default.definitions().values(),
         client=client,
-        resource=lambda: resource.current,
+        resource=lambda: resource.server,
     )
 
 
@@ -259,21 +336,21 @@ def _start_otlp(handle: Handle, resource: _Resource) -> None:
     _born_at_zero(failures)
     latest = recorder.instrument(instruments.RELAY_OTEL_LAST_EXPORT_TIMESTAMP_SECONDS).bind()
 
-    def data() -> MetricsData:
-        return otlp.to_metrics_data(recorder.collect(), resource.current, others.scopes())
-
+    sending = outgoing.Outgoing(_siblings(), lambda: resource.server, lambda: resource.process, others.scopes, _dead)
     # The stock exporter tries again until its time is up; totals are cumulative, so the next interval will do.
     # Not below 2 s: with less it gives up before its first second try, without saying why.
     timeout = min(_upstream_timeout(), max(settings.export_interval, 2.0))
     handle._otlp = otlp.OtlpExport(
-        data,
+        sending.data,
         lambda: senders.make(settings.protocol, settings.metrics_endpoint, timeout),
         interval=settings.export_interval,
         endpoint=settings.metrics_endpoint,
         protocol=settings.protocol,
         arrived=lambda: latest.set(time.time()),
         lost=lambda reason: failures.add(1, {"reason": reason}),
+        turn=sending,
     )
+    _tell(EXPORTS)
 
 
 def _start_http(handle: Handle, resource: _Resource) -> None:
@@ -291,6 +368,7 @@ def _start_http(handle: Handle, resource: _Resource) -> None:
     )
 
     def adopt(app: Any) -> None:
+        _tell(WORKS)
         asgi.silence_native(app)
         _take_over_from_fastapi(handle, resource, app)
         if "traces_exporter" in handle._on:
@@ -315,7 +393,7 @@ def _start_others(handle: Handle, resource: _Resource) -> None:
         if settings.config_file is not None and settings.origins.get(setting, "").startswith("OTEL_"):
             continue  # the file stands in for all of OpenTelemetry's own variables
         with _guard.guard(name):
-            _note(handle, setting, start(settings, resource.current))
+            _note(handle, setting, start(settings, resource.process))
 
 
 def _note(handle: Handle, setting: str, end: Callable[[], None] | None) -> None:
@@ -343,22 +421,38 @@ def _take_over_from_fastapi(handle: Handle, resource: _Resource, app: Any) -> No
         wanted = os.environ.get(variable) or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
         if wanted and setting not in handle._on and getattr(handle.settings, setting) is None:
             with _guard.guard(name):
-                _note(handle, setting, start(handle.settings, resource.current, "otlp"))
+                _note(handle, setting, start(handle.settings, resource.process, "otlp"))
 
 
 class _Resource:
-    """What the points are of. A forked child gets an instance id of its own, unless the user named one."""
+    """What the points are of: the server, or one process of it.
+
+    The instance id is the user's own (OTEL_RESOURCE_ATTRIBUTES), else the server's; a process adds its pid.
+    """
 
     def __init__(self, settings: Settings) -> None:
         attributes = {"service.name": settings.service_name} if settings.service_name else {}
-        self.current = Resource.create(attributes)
-        if "service.instance.id" not in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", ""):
-            self._renew()
-            if hasattr(os, "register_at_fork"):
-                os.register_at_fork(after_in_child=self._renew)
+        self.server = Resource.create(attributes)
+        self._named = "service.instance.id" in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
+        self.belong(self.instance_id if self._named else str(uuid.uuid4()))
 
-    def _renew(self) -> None:
-        self.current = self.current.merge(Resource({"service.instance.id": str(uuid.uuid4())}))
+    @property
+    def service(self) -> str:
+        return str(self.server.attributes.get("service.name", ""))
+
+    @property
+    def instance_id(self) -> str:
+        return str(self.server.attributes.get("service.instance.id", ""))
+
+    def belong(self, instance_id: str) -> None:
+        """The server's id is this one, unless the user named another."""
+        if not self._named:
+            self.server = self.server.merge(Resource({"service.instance.id": instance_id}))
+
+    @property
+    def process(self) -> Resource:
+        """The same in a forked child, but for the pid."""
+        return self.server.merge(Resource({"service.instance.id": f"{self.instance_id}-{os.getpid()}"}))
 
 
 def _provider(resource: Resource | None = None) -> ContractMeterProvider:
@@ -410,16 +504,22 @@ def _hook_exit() -> None:
     if _hooked:
         return
     _hooked = True
-    atexit.register(shutdown)
+    atexit.register(_end)
     wrapt.register_post_import_hook(_flush_after_uvicorn, "uvicorn.server")
-    wrapt.register_post_import_hook(_hurry_before_gunicorn_stops, "gunicorn.arbiter")
     if threading.current_thread() is threading.main_thread() and (signal.getsignal(signal.SIGTERM) is signal.SIG_DFL):
         signal.signal(signal.SIGTERM, _on_sigterm)
 
 
+def _end() -> None:
+    shutdown()
+    if _workers is not None:
+        with _guard.guard("leave the runtime directory"):
+            _workers.leave()
+
+
 def _on_sigterm(number: int, frame: FrameType | None) -> None:
     """Flush, then die of the signal as the process would have. Only where nobody else handles it."""
-    shutdown()
+    _end()
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
 
@@ -439,25 +539,13 @@ def _flush_after_uvicorn(module: Any) -> None:
 
             handle._deadline = time.monotonic() + SHUTDOWN_SECONDS * 0.8  # the server needs some of it
             with _guard.guard("flush at exit"):
+                _tell(ENDING)
                 flushing: Awaitable[bool] = run_sync(
                     functools.partial(handle._otlp.flush, otlp.EXIT_SECONDS, hurried=True)
                 )
                 await flushing
 
     module.Server.shutdown = shutdown
-
-
-def _hurry_before_gunicorn_stops(module: Any) -> None:
-    """A parent that preloaded the app ends after its workers; it exports while it waits for them."""
-    stop = module.Arbiter.stop
-
-    def hurried(self: Any, *args: Any, **kwargs: Any) -> None:
-        handle = _handle
-        if handle is not None and handle._otlp is not None:
-            handle._otlp.hurry()
-        stop(self, *args, **kwargs)
-
-    module.Arbiter.stop = hurried
 
 
 def _quietly(end: Callable[[], None]) -> None:

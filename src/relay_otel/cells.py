@@ -1,8 +1,9 @@
 """Places for numbers in; float64 cells out, each run of them described by a record.
 
-A series is a run of cells: one for a counter or gauge, ``[sum, bucket, ..., +Inf bucket]`` for a histogram. Whoever
-records holds the index of its first cell and the one-element list ``cells.buffer``, and does
-``buffer[0][index] += amount``. The list is there so that a fork can put new memory under every holder at once.
+A series is a run of cells: one for a counter, ``[sum, bucket, ..., +Inf bucket]`` for a histogram, ``[value, when]``
+for a gauge whose last value counts. Whoever records holds the index of its first cell and the one-element list
+``cells.buffer``, and does ``buffer[0][index] += amount``. The list is there so that new memory can be put under every
+holder at once: in a forked child, and when the process joins its server and its cells go into a file.
 
 Why this is exact without a lock: on a build with the GIL the interpreter switches threads only at calls and
 backward jumps, and there is none between the load and the store of that statement as long as index and amount are
@@ -17,43 +18,27 @@ import os
 import time
 import weakref
 from array import array
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from math import nan
 from typing import cast
 
+from relay_otel.cellfile import CELLS_SIZE, CellFile, Record
 from relay_otel.definitions import Definition, Kind
 
-FORMAT_VERSION = 1
-"""Of a record. Raise it when a field is added or changes its meaning: other processes may read our records."""
-
-CAPACITY = 4 << 20
+CAPACITY = CELLS_SIZE // 8
 """Cells in one process, 32 MiB of addresses. Pages are taken only when touched; 350,000 histogram series fit."""
 
 UNTOUCHED: dict[Kind, float] = {"counter": -0.0, "updowncounter": -0.0, "histogram": -0.0, "gauge": nan}
 """What ``reset`` writes in a series' first cell. Whatever is added to -0.0, also 0, makes it another number."""
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One series and its cells. It describes itself, so another process can read it without our code's tables."""
-
-    definition: Definition
-    values: tuple[str, ...]
-    """Label values in the definition's order, without ``environment``."""
-    environment: str | None
-    """None: the environment of the process, which may be configured after the first measurement."""
-    started: float
-    """When the series began, in seconds since the epoch."""
-    first: int
-    width: int
-    version: int = FORMAT_VERSION
-
-
 class Cells:
     """float64 cells of one process and the records that say what they are.
 
-    ``allot`` is for one thread at a time (the recorder holds its lock); reading and adding need none.
-    A forked child gets zeroed memory with the same indices: it repeats nothing of its parent's.
+    ``allot``, ``join`` and ``reset`` are for one thread at a time (the recorder holds its lock); reading and adding
+    need none. A forked child gets zeroed memory with the same indices, and a file of its own where its parent has
+    one: it repeats nothing of its parent's.
     """
 
     def __init__(self, capacity: int = CAPACITY) -> None:
@@ -61,19 +46,35 @@ class Cells:
         self.records: list[Record] = []
         self.used = 0
         self.buffer: list[memoryview[float]] = [_memory(capacity)]
+        self.file: CellFile | None = None
+        """Where the cells stand; None: in memory of this process alone."""
+        self.generation = 0
+        """Changes whenever records change in any other way than that one is added."""
+        self._make: Callable[[], CellFile | None] | None = None
         _living.add(self)
 
     def allot(
-        self, definition: Definition, values: tuple[str, ...], environment: str | None, width: int
-    ) -> Record | None:
-        """Give ``width`` zeroed cells to a series (NaN to a gauge: never set). None when memory is used up."""
+        self, definition: Definition, values: tuple[str, ...], environment: str | None, width: int,
+        *, emergency: bool = False,
+    ) -> Record | None:  # fmt: skip
+        """Give ``width`` zeroed cells to a series (NaN to a gauge: never set). None when there is no room.
+
+        ``emergency``: room that is kept for when all else is used up.
+        """
         first = self.used
         if first + width > self.capacity:
             return None
+        file = self.file
+        if file is not None and not file.room(first + width, emergency=emergency):
+            return None
         self.used = first + width  # before anything that may run a finalizer, which may allot too
         if definition.kind == "gauge":
-            self.buffer[0][first] = float("nan")
+            self.buffer[0][first] = nan
         record = Record(definition, values, environment, time.time(), first, width)
+        if file is not None and not file.add(record, emergency=emergency):
+            if self.used == first + width:
+                self.used = first
+            return None
         self.records.append(record)  # last: a reader that sees the record sees its cells
         return record
 
@@ -81,6 +82,48 @@ class Cells:
         """All records and all cells at one instant: the copy is one C call, so no event is seen half."""
         records = self.records[:]
         return records, cast("list[float]", self.buffer[0][: self.used].tolist())
+
+    def join(self, make: Callable[[], CellFile | None]) -> bool:
+        """Go on in the file that ``make`` makes, with what was counted so far; so will every forked child.
+
+        ``make`` may not raise; it gives None where there is no room, and the cells stay where they are. Nothing that
+        other threads add meanwhile is lost. True when the cells are in a file now.
+        """
+        self._make = make
+        file = make()
+        if file is None or not self._fits(file):
+            return False
+        _, before = self.read()
+        new = file.cells
+        new[: len(before)] = memoryview(array("d", before))
+        old = self.buffer[0]
+        self.buffer[0] = new
+        self.file = file
+        self.capacity = len(new)
+        for at, was in enumerate(before):  # what was added between the copy and the exchange
+            if old[at] == old[at] and old[at] != was:
+                new[at] = old[at] if was != was else new[at] + (old[at] - was)
+        if not file.publish():
+            self.leave()
+            self._make = make
+        return self.file is not None
+
+    def rename(self, values: dict[int, tuple[str, ...]]) -> None:
+        """Other label values for the series that begin at these cells; before they are in a file."""
+        self.records[:] = [
+            replace(record, values=values[record.first]) if record.first in values else record
+            for record in self.records
+        ]
+        self.generation += 1
+
+    def leave(self) -> None:
+        """Go on in memory of this process alone, with the same numbers; the file stays as it is."""
+        file, self.file, self._make = self.file, None, None
+        if file is not None:
+            new = _memory(self.capacity)
+            new[: self.used] = file.cells[: self.used]
+            self.buffer[0] = new
+            file.close()
 
     def reset(self) -> None:
         """Every series begins anew, at the same cells: whoever holds an index goes on with it. For tests.
@@ -94,15 +137,41 @@ class Cells:
             fresh[record.first] = UNTOUCHED[record.definition.kind]
         self.buffer[0][: self.used] = memoryview(fresh)
         self.records[:] = [replace(record, started=now) for record in self.records]
+        self.generation += 1
+
+    def _fits(self, file: CellFile) -> bool:
+        """Whether all records could be written into the file, and all cells stand in blocks."""
+        fits = file.room(self.used) and all(file.add(record) for record in self.records)
+        if not fits:
+            file.remove()
+        return fits
 
     def _renew(self) -> None:
-        """In a forked child: same indices, new zeroed memory, series that begin now."""
+        """In a forked child: same indices, new zeroed cells, series that begin now."""
+        parents, self.file = self.file, None
+        file = self._make() if self._make is not None else None
+        if file is not None and parents is not None:
+            if not (file.room(self.used) and file.copy_table(*parents.table())):
+                file.remove()
+                file = None
+        elif file is not None and not self._fits(file):
+            file = None
+        if parents is not None:
+            parents.abandon()
         now = time.time()
-        self.buffer[0] = _memory(self.capacity)
         self.records[:] = [replace(record, started=now) for record in self.records]
+        self.generation += 1
+        buffer = self._never_set(file.cells) if file is not None else None
+        if file is None or not file.publish():
+            file, buffer = None, None
+        self.file = file
+        self.buffer[0] = buffer if buffer is not None else self._never_set(_memory(self.capacity))
+
+    def _never_set(self, zeroed: memoryview[float]) -> memoryview[float]:
         for record in self.records:
             if record.definition.kind == "gauge":
-                self.buffer[0][record.first] = float("nan")
+                zeroed[record.first] = nan
+        return zeroed
 
 
 _living: weakref.WeakSet[Cells] = weakref.WeakSet()

@@ -7,7 +7,8 @@ nothing. Nothing of this runs while no traces are made: recording switches to fu
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from itertools import count
 from time import time
 from typing import NamedTuple
 
@@ -15,6 +16,8 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.environment_variables import OTEL_PYTHON_TRACER_PROVIDER
 from opentelemetry.trace import SpanContext
+
+from relay_otel.cellfile import CellFile
 
 
 class Exemplar(NamedTuple):
@@ -34,27 +37,38 @@ Found = Mapping[int, Exemplar]
 class Exemplars:
     """The last exemplar of each cell. At most one a cell, so it is bounded as the cells are.
 
-    ``take`` may be called from any thread: it writes one entry of a dict.
+    ``take`` may be called from any thread: it writes one entry of a dict, and one slot of the process's file, where
+    its siblings find it.
+
+    Args:
+        file: gives the file that the cells stand in, None while there is none.
     """
 
-    def __init__(self) -> None:
-        self._series: dict[int, dict[int, Exemplar]] = {}
+    def __init__(self, file: Callable[[], CellFile | None] = lambda: None) -> None:
+        self._file = file
+        self.clear()
 
     def take(self, first: int, offset: int, value: float, span: SpanContext) -> None:
         """``value`` went into the cell ``first + offset`` of the series that begins at ``first``, within ``span``."""
+        cell = first + offset
         exemplar = Exemplar(span.trace_id, span.span_id, value, time())
-        try:
-            self._series[first][offset] = exemplar
-        except KeyError:
-            self._series.setdefault(first, {})[offset] = exemplar
+        self._by_cell[cell] = exemplar
+        file = self._file()
+        if file is not None:
+            slot = self._slots.get(cell)
+            if slot is None:
+                slot = self._slots.setdefault(cell, next(self._next_slot))
+            file.slot(slot, cell, value, exemplar.at, span.trace_id, span.span_id)
 
-    def read(self) -> dict[int, Found]:
-        """First cell of each series that has exemplars -> a copy of them."""
-        return {first: found.copy() for first, found in self._series.copy().items()}
+    def read(self) -> dict[int, Exemplar]:
+        """By cell: a copy."""
+        return self._by_cell.copy()
 
     def clear(self) -> None:
-        """In a forked child: it has measured nothing yet."""
-        self._series.clear()
+        """In a forked child: it has measured nothing yet, and has a file of its own."""
+        self._by_cell: dict[int, Exemplar] = {}
+        self._slots: dict[int, int] = {}
+        self._next_slot = count()
 
 
 def sampled_span(context: Context | None = None) -> SpanContext | None:

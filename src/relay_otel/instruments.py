@@ -45,7 +45,7 @@ MAINTENANCE_KIND = Label("kind", limit=20)
 METRIC = Label("metric", limit=500)
 DROPPED_REASON = Label(
     "reason",
-    members=("labels", "not_text", "value", "memory", "collision", "aggregation", "error"),
+    members=("labels", "not_text", "value", "memory", "collision", "aggregation", "unreadable", "error"),
 )
 EXPORT_REASON = Label("reason", members=("unreachable", "timeout", "rejected", "error"))
 PROCESS_STATE = Label("state", members=("live", "retired"))
@@ -500,7 +500,7 @@ RELAY_OTEL_PROCESSES = Definition(
     description="Processes of this server whose counts are included.",
     labels=(PROCESS_STATE, ENVIRONMENT),
     merge="max",
-    status="planned",
+    status="emitted",
 )
 RELAY_OTEL_EXPORT_FAILURES_TOTAL = Definition(
     name="relay_otel_export_failures_total",
@@ -516,7 +516,7 @@ RELAY_OTEL_LAST_EXPORT_TIMESTAMP_SECONDS = Definition(
     unit="s",
     description="When the last OTLP export succeeded.",
     labels=(ENVIRONMENT,),
-    merge="max",
+    merge="last",
     status="emitted",
 )
 RELAY_OTEL_SCRAPE_DURATION_SECONDS = Definition(
@@ -553,7 +553,7 @@ RELAY_OTEL_PARTIAL = Definition(
     description="1 when this answer holds one process only because no directory could be shared, else 0.",
     labels=(ENVIRONMENT,),
     merge="max",
-    status="planned",
+    status="emitted",
 )
 
 # --- All of them ---

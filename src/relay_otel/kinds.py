@@ -17,6 +17,7 @@ import sys
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from math import isfinite
+from time import time
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from opentelemetry import metrics as api
@@ -33,6 +34,14 @@ _NONE: Attributes = {}
 _MOST = sys.float_info.max
 _MOST_INT = 2**30 - 1  # the interpreter compares ints of one digit fast; larger ones take the slow way
 _ONE = 1  # nearly every amount of a counter; small ints are one object each, so "is" finds it (else a test later does)
+
+
+def width(definition: Definition) -> int:
+    """Cells of a series: ``[sum, bucket, ..., +Inf bucket]``, ``[value]``, or ``[value, when]`` where of several
+    processes the last one to set it counts."""
+    if definition.kind == "histogram":
+        return len(definition.bounds) + 2
+    return 2 if definition.kind == "gauge" and definition.merge == "last" else 1
 
 
 class Series:
@@ -68,8 +77,9 @@ class Instrument:
     def __init__(self, definition: Definition, recorder: Recorder) -> None:
         self.definition = definition
         self.recorder = recorder
-        width = len(definition.bounds) + 2 if definition.kind == "histogram" else 1
-        self.places = Places(definition, width, recorder.cells, lambda: recorder.environment)
+        self.places = Places(
+            definition, width(definition), recorder.cells, lambda: recorder.environment, recorder.admissions
+        )
         self._bound: dict[tuple[str, ...], Series] = {}
         self._exemplars: Exemplars | None = None
         word = self.words[0]
@@ -343,7 +353,7 @@ class Gauge(Instrument, api._Gauge):
         self._series(_NONE).dec(amount)
 
     def _recording_by_attributes(self) -> Callable[..., None]:
-        buffer = self.recorder.cells.buffer
+        buffer, dated = self.recorder.cells.buffer, width(self.definition) == 2
 
         def set_(amount: float, attributes: Any = _NONE, context: Any = None) -> None:
             try:
@@ -351,19 +361,25 @@ class Gauge(Instrument, api._Gauge):
                 index = self.place(attributes if attributes is not None else _NONE)
             except Dropped as dropped:
                 return self.recorder.drop(dropped)
+            if dated:
+                buffer[0][index + 1] = time()
             buffer[0][index] = number
             return None
 
         return set_
 
     def _recording_by_index(self, index: int) -> dict[str, Callable[..., None]]:
-        buffer = self.recorder.cells.buffer
+        buffer, dated = self.recorder.cells.buffer, width(self.definition) == 2
 
         def set_(amount: float) -> None:
             try:
-                buffer[0][index] = self._number(amount, monotonic=False)
+                number = self._number(amount, monotonic=False)
             except Dropped as dropped:
-                self.recorder.drop(dropped)
+                return self.recorder.drop(dropped)
+            if dated:
+                buffer[0][index + 1] = time()
+            buffer[0][index] = number
+            return None
 
         def change(amount: object, sign: int) -> None:
             try:
@@ -373,6 +389,8 @@ class Gauge(Instrument, api._Gauge):
             with self.recorder.lock:  # two statements: "never set" counts from 0
                 if buffer[0][index] != buffer[0][index]:
                     buffer[0][index] = 0.0
+                if dated:
+                    buffer[0][index + 1] = time()
                 buffer[0][index] += number
             return None
 

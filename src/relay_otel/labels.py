@@ -6,12 +6,14 @@ A limit replaces the limited label's value by ``other`` and keeps the rest, so t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import islice
 from math import prod
 from operator import itemgetter
 from typing import Any
 
+from relay_otel.admissions import Admissions
 from relay_otel.cells import Cells
-from relay_otel.definitions import Definition
+from relay_otel.definitions import Definition, Label
 
 ENVIRONMENT = "environment"
 OTHER = "other"
@@ -42,9 +44,17 @@ class Places:
         width: cells of a series.
         cells: where new series get theirs.
         environment: gives the environment of the process, None while it is not configured.
+        admissions: which values the service has admitted.
     """
 
-    def __init__(self, definition: Definition, width: int, cells: Cells, environment: Callable[[], str | None]) -> None:
+    def __init__(
+        self,
+        definition: Definition,
+        width: int,
+        cells: Cells,
+        environment: Callable[[], str | None],
+        admissions: Admissions,
+    ) -> None:
         self._definition = definition
         self._name = definition.name
         self._width = width
@@ -58,9 +68,13 @@ class Places:
         """Text label values (a bare text where there is one label) -> first cell. Never holds overflowing values."""
         self.elsewhere: dict[tuple[str, ...], int] = {}
         """The same for an environment named in the call: (environment, *values)."""
-        self._admitted: dict[str, dict[str, None]] = {
-            label.name: dict.fromkeys(label.members) for label in self._own_labels
-        }
+        self._admissions = admissions
+        self._series = admissions.of(definition.name)
+        """Of all processes of the service: those that hold a value of a limited label."""
+        self._is_limited = any(label.limit is not None for label in self._own_labels)
+        self._learned = 0
+        """How many of them are in ``_admitted``."""
+        self._admitted = self._members()
         # What `other` may still need when everything else is full: one series for each mix of closed sets.
         closed = prod(len(label.members) + 1 for label in self._own_labels if label.limit is None)
         # Twice: for the process's own environment and for `other`.
@@ -68,6 +82,27 @@ class Places:
 
     def __len__(self) -> int:
         return len(self.index) + len(self.elsewhere)
+
+    def readmit(self) -> dict[int, tuple[str, ...]]:
+        """Admit every series again, to another table: first cells of those that it has no room for, with the label
+        values they have from now on."""
+        self._learned, self._admitted = 0, self._members()
+        refused: dict[int, tuple[str, ...]] = {}
+        with self._admissions.hold():
+            for key, index in list(self.index.items()):
+                values = key if isinstance(key, tuple) else (key,)
+                admitted = self._admit(values, None)
+                if admitted != values:
+                    refused[index] = admitted
+            for (environment, *others), index in list(self.elsewhere.items()):
+                values = tuple(others)
+                admitted = self._admit(values, environment)
+                if admitted != values:
+                    refused[index] = admitted
+        return refused
+
+    def _members(self) -> dict[str, dict[str, None]]:
+        return {label.name: dict.fromkeys(label.members) for label in self._own_labels}
 
     def key(self) -> Callable[[Attributes], Any]:
         """Makes the key of ``index`` from attributes; KeyError where a label is missing."""
@@ -120,14 +155,30 @@ class Places:
         key = values if len(values) != 1 else values[0]
         index = self.index.get(key)
         if index is None:
-            limited = self._limit(values)
-            if limited != values:
-                key = limited if len(limited) != 1 else limited[0]
-                index = self.index.get(key)
-            if index is None:
-                index = self.index[key] = self._allot(limited, None)
+            with self._admissions.hold():
+                limited = self._admit(values, None)
+            index, limited = self._new(self.index, limited, None)
             return index, limited != values
         return index, False
+
+    def _new(
+        self, index_of: dict[Any, int], values: tuple[str, ...], environment: str | None
+    ) -> tuple[int, tuple[str, ...]]:
+        """Index and label values of a series that may be there already, of the one for all others if need be."""
+        for emergency in (False, True):
+            if emergency:
+                values = (OTHER,) * len(values)
+            key: Any = values if len(values) != 1 else values[0]
+            if environment is not None:
+                key = (environment, *values)
+            index = index_of.get(key)
+            if index is not None:
+                return index, values
+            record = self._cells.allot(self._definition, values, environment, self._width, emergency=emergency)
+            if record is not None:
+                index_of[key] = record.first
+                return record.first, values
+        raise Dropped("memory", f"{self._name}: no cell is left for a new series; lower your label limits.")
 
     def _place_elsewhere(self, values: tuple[str, ...], environment: str) -> tuple[int, bool]:
         if environment == self._environment():
@@ -139,19 +190,41 @@ class Places:
         environments = {key[0] for key in list(self.elsewhere)}
         if environment not in environments and len(environments) >= ENVIRONMENT_LIMIT:
             environment = OTHER
-        key = (environment, *self._limit(values))
-        if key not in self.elsewhere and self._full():
-            key = (OTHER, *key[1:])
-        index = self.elsewhere.get(key)
-        if index is None:
-            index = self.elsewhere[key] = self._allot(key[1:], key[0])
-        return index, key != given
+        with self._admissions.hold():
+            limited = self._admit(values, environment)
+        if (environment, *limited) not in self.elsewhere and self._full():
+            environment = OTHER
+        index, limited = self._new(self.elsewhere, limited, environment)
+        return index, (environment, *limited) != given
 
     def _full(self) -> bool:
-        return len(self) >= self._room
+        return max(len(self), len(self._series)) >= self._room
+
+    def _admit(self, values: tuple[str, ...], environment: str | None) -> tuple[str, ...]:
+        """``_limit``, and the place in the service's table is taken."""
+        if not self._is_limited:
+            return values if all(map(self._is_member, self._own_labels, values)) else self._limit(values)
+        if (environment, *values) in self._series:
+            return values
+        limited = self._limit(values)
+        places = [
+            label.limit is not None and value != OTHER for label, value in zip(self._own_labels, limited, strict=True)
+        ]
+        if any(places) and not self._admissions.admit(self._name, (environment, *limited)):
+            return tuple([OTHER if place else value for place, value in zip(places, limited, strict=True)])
+        return limited
+
+    @staticmethod
+    def _is_member(label: Label, value: str) -> bool:
+        return value in label.members
 
     def _limit(self, values: tuple[str, ...]) -> tuple[str, ...]:
         """The values with ``other`` where a closed set or a limit leaves no room; admits new ones where it does."""
+        for _, *values_of_one in islice(self._series, self._learned, None):
+            for label, value in zip(self._own_labels, values_of_one, strict=False):
+                if label.limit is not None and value is not None:
+                    self._admitted[label.name][value] = None
+        self._learned = len(self._series)
         full = self._full()
         result = []
         for label, value in zip(self._own_labels, values, strict=True):
@@ -164,15 +237,6 @@ class Places:
                 admitted[value] = None
                 result.append(value)
         return tuple(result)
-
-    def _allot(self, values: tuple[str, ...], environment: str | None) -> int:
-        record = self._cells.allot(self._definition, values, environment, self._width)
-        if record is None:
-            raise Dropped(
-                "memory",
-                f"{self._name}: no cell is left for a new series; lower your label limits.",
-            )
-        return record.first
 
     def mistake(self, given: object) -> Dropped:
         """What to say of labels that do not fit."""

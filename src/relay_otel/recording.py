@@ -11,16 +11,20 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from math import isfinite
-from typing import Any, NamedTuple, TypeVar, cast, get_args
+from pathlib import Path
+from time import time
+from typing import Any, TypeVar, cast, get_args
 
 from relay_otel import _guard, instruments, naming
+from relay_otel.admissions import Admissions
+from relay_otel.cellfile import CellFile
 from relay_otel.cells import Cells
 from relay_otel.definitions import Definition, Kind, Label, Merge
-from relay_otel.exemplars import Exemplars, Found, traces_are_made
+from relay_otel.exemplars import Exemplars, traces_are_made
 from relay_otel.kinds import Counter, Gauge, Histogram, Instrument, UpDownCounter
 from relay_otel.labels import ENVIRONMENT, Dropped
+from relay_otel.merging import Family, Merger, Point, Source
 
 LABEL_LIMIT = 100
 """Values of one label of a user's own instrument before ``other``: enough for plans, regions, feature names."""
@@ -28,27 +32,9 @@ LABEL_LIMIT = 100
 SERIES_LIMIT = 2000
 """Series of a user's own instrument: the stock SDK's default cardinality limit (SDK 1.45.2)."""
 
+_LIMITED = instruments.RELAY_OTEL_SERIES_LIMITED_TOTAL
+
 Call = TypeVar("Call", bound=Callable[..., Any])
-
-
-class Point(NamedTuple):
-    """One series at one instant. ``cells``: ``(value,)``, or ``(sum, bucket, ..., +Inf bucket)`` not cumulated."""
-
-    values: tuple[str, ...]
-    """Label values in the definition's order, ``environment`` among them."""
-    started: float
-    """Seconds since the epoch."""
-    cells: tuple[float, ...]
-    exemplars: Found | None = None
-    """By index into ``cells``; None where there are none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """One instrument and its series at one instant."""
-
-    definition: Definition
-    points: list[Point]
 
 
 _KINDS: dict[Kind, type[Instrument]] = {kind.kind: kind for kind in (Counter, UpDownCounter, Gauge, Histogram)}
@@ -62,6 +48,7 @@ class Recorder:
 
     def __init__(self, *, locked: bool | None = None) -> None:
         self.cells = Cells()
+        self.admissions = Admissions()
         self.environment: str | None = None
         """Set by configure(); until then ``unknown`` stands in, and what was recorded takes the later name."""
         self.exemplar_filter = "trace_based"
@@ -72,6 +59,8 @@ class Recorder:
         self._when_traced: list[weakref.WeakMethod[Callable[[Exemplars], None]]] = []
         self._locked = locked if locked is not None else not _gil_enabled()
         self._instruments: dict[str, Instrument] = {}
+        self._merger = Merger()
+        self._collecting = threading.Lock()
         _living.add(self)
 
     # -- instruments --
@@ -201,7 +190,7 @@ class Recorder:
         with self.lock:
             if self.exemplars is not None or self.exemplar_filter == "always_off":
                 return
-            self.exemplars = exemplars = Exemplars()
+            self.exemplars = exemplars = Exemplars(lambda: self.cells.file)
             for instrument in self._instruments.values():
                 instrument.trace(exemplars)
             for call in self._when_traced:
@@ -220,44 +209,59 @@ class Recorder:
 
     # -- the way out --
 
-    def collect(self) -> list[Family]:
-        """Every series that was ever recorded, at one instant, in the order the instruments first recorded."""
+    def join(self, make: Callable[[], CellFile | None], admissions: Path) -> bool:
+        """Go on in a file that siblings can read, under the limits of the whole service; see ``Cells.join``.
+
+        Raises:
+            OSError: the table of admissions cannot be used.
+        """
+        with self.lock:
+            self.admissions.share(admissions)
+            refused: dict[int, tuple[str, ...]] = {}
+            for instrument in self._instruments.values():
+                refused.update(instrument.places.readmit())
+            if refused:
+                self.cells.rename(refused)
+            return self.cells.join(make)
+
+    def source(self) -> Source:
+        """What this process has counted, at this instant."""
         if self.exemplars is None and self.exemplar_filter != "always_off" and traces_are_made():
             self.trace_exemplars()
-        self._count_series()
         # Before the cells: what an exemplar tells of has then been counted in them.
         exemplars = self.exemplars.read() if self.exemplars is not None else {}
-        records, read = self.cells.read()
-        cells = tuple(read)  # whose slices are tuples
+        generation = self.cells.generation
+        records, cells = self.cells.read()
         environment = self.environment if self.environment is not None else "unknown"
-        # Named in a call what was configured later: two records of one series are one point. Rare, so looked for first.
-        twins: dict[tuple[str, tuple[str, ...]], int] | None = None
-        if any(record.environment is not None for record in records):
-            twins = {}
-        families: dict[str, Family] = {}
-        places: dict[str, int | None] = {}
-        for record in records:
-            definition, first = record.definition, record.first
-            name = definition.name
-            run = cells[first : first + record.width]
-            if run[0] != run[0]:
-                continue  # a gauge that was never set
-            family = families.get(name)
-            if family is None:
-                family = families[name] = Family(definition, [])
-                names = definition.label_names
-                places[name] = names.index(ENVIRONMENT) if ENVIRONMENT in names else None
-            values, at = record.values, places[name]
-            if at is not None:
-                values = (*values[:at], record.environment or environment, *values[at:])
-            point = Point(values, record.started, run, exemplars.get(first))
-            if twins is not None:
-                twin = twins.setdefault((name, values), len(family.points))
-                if twin != len(family.points):
-                    family.points[twin] = point if definition.kind == "gauge" else _sum(family.points[twin], point)
-                    continue
-            family.points.append(point)
-        return list(families.values())
+        return Source((os.getpid(), generation), records, cells, environment, exemplars=exemplars)
+
+    def collect(self) -> list[Family]:
+        """Every series that this process ever recorded, at one instant, in the order they first were."""
+        self.count_limits()
+        with self._collecting:
+            return self.with_series(self._merger.merge([self.source()]))
+
+    def count_limits(self) -> None:
+        """Have a series of ``relay_otel_series_limited_total`` for each metric: a counter that is born at 1 hides its
+        first event from increase()."""
+        limited = self.counter(instruments.RELAY_OTEL_SERIES_LIMITED_TOTAL)
+        for instrument in list(self._instruments.values()):
+            if instrument is not limited and len(instrument.places):
+                limited.add(0, {"metric": instrument.definition.name})
+
+    def with_series(self, families: list[Family]) -> list[Family]:
+        """The families and how many series each has, beside its limit."""
+        counted = [family for family in families if family.definition.name != _LIMITED.name]
+        environment = self.environment if self.environment is not None else "unknown"
+        now = time()
+        for definition, number in (
+            (instruments.RELAY_OTEL_SERIES, lambda family: len(family.points)),
+            (instruments.RELAY_OTEL_SERIES_LIMIT, lambda family: family.definition.series_limit),
+        ):
+            points = [Point((family.definition.name, environment), now, (float(number(family)),)) for family in counted]
+            if points:
+                families = [*families, Family(definition, points)]
+        return families
 
     def definitions(self) -> dict[str, Definition]:
         """The instruments made so far, by name."""
@@ -272,22 +276,11 @@ class Recorder:
             if self.exemplars is not None:
                 self.exemplars.clear()
 
-    def _count_series(self) -> None:
-        series = cast(Gauge, self.instrument(instruments.RELAY_OTEL_SERIES))
-        limit = cast(Gauge, self.instrument(instruments.RELAY_OTEL_SERIES_LIMIT))
-        limited = self.counter(instruments.RELAY_OTEL_SERIES_LIMITED_TOTAL)
-        bookkeeping = (series, limit, limited)
-        for instrument in list(self._instruments.values()):
-            count = len(instrument.places)
-            if count and instrument not in bookkeeping:
-                metric = {"metric": instrument.definition.name}
-                series.set(count, metric)
-                limit.set(instrument.definition.series_limit, metric)
-                limited.add(0, metric)  # born at zero: a counter born at 1 hides its first event from increase()
-
     def _renew(self) -> None:
         """In a forked child: a lock nobody holds, and no exemplars of its parent's."""
         self.lock = threading.RLock()
+        self._collecting = threading.Lock()
+        self.admissions._renew()
         if self.exemplars is not None:
             self.exemplars.clear()
 
@@ -300,12 +293,6 @@ def _describe(definition: Definition) -> str:
         f"unit={definition.unit!r}, description={definition.description!r}{buckets}, "
         f"limit={max(limits, default=None)}, workers={definition.merge!r})"
     )
-
-
-def _sum(one: Point, other: Point) -> Point:
-    cells = tuple(a + b for a, b in zip(one.cells, other.cells, strict=True))
-    exemplars = {**(one.exemplars or {}), **(other.exemplars or {})} or None
-    return one._replace(started=min(one.started, other.started), cells=cells, exemplars=exemplars)
 
 
 def _gil_enabled() -> bool:
@@ -326,3 +313,5 @@ if hasattr(os, "register_at_fork"):
 
 default = Recorder()
 """The process's recorder: what ``relay_otel`` and the global MeterProvider use."""
+
+__all__ = ["Family", "Point", "Recorder", "Source", "default"]

@@ -248,6 +248,14 @@ SETTINGS: tuple[Setting, ...] = (
         "Address that port listens on; `0.0.0.0` for a Prometheus on another machine.",
     ),
     Setting(
+        "runtime_dir",
+        (("RELAY_OTEL_RUNTIME_DIR", _text),),
+        None,
+        "Where the processes of a server share their counts. All processes of this service, user and container that "
+        "name it count as one server. Unset: `XDG_RUNTIME_DIR`, `/dev/shm` or the temporary directory, and the server "
+        "is found by how its processes began.",
+    ),
+    Setting(
         "prometheus_client",
         (("RELAY_OTEL_PROMETHEUS_CLIENT", _flag),),
         False,
@@ -327,6 +335,7 @@ class Settings:
     metrics_public: bool = False
     metrics_port: int | None = None
     metrics_host: str = "127.0.0.1"
+    runtime_dir: str | None = None
     prometheus_client: bool = False
     health_paths: tuple[str, ...] = HEALTH_PATHS
     excluded_urls: tuple[str, ...] = ()

@@ -55,6 +55,11 @@ class ClientRegistry:
         self._registry = registry if registry is not None else prometheus_client.REGISTRY
         self._failed: set[str] = set()
 
+    @property
+    def merges(self) -> bool:
+        """Whether ``scopes`` tells of all processes."""
+        return multiprocess_folder() is not None
+
     def scopes(self) -> list[ScopeMetrics]:
         """For ``/metrics``: of all processes in multiprocess mode, else of this one."""
         folder = multiprocess_folder()

@@ -95,6 +95,7 @@ class MetricsEndpoint:
         stock: text of the stock SDK's instruments, appended; told whether it is OpenMetrics, and then without the
             ``# EOF`` line.
         observe: called with the seconds a text took.
+        remark: a comment at the end of text format 0.0.4; OpenMetrics has none.
     """
 
     def __init__(
@@ -103,11 +104,13 @@ class MetricsEndpoint:
         access: Access,
         stock: Callable[[bool], str] = lambda openmetrics: "",
         observe: Callable[[float], None] = lambda seconds: None,
+        remark: Callable[[], str] = lambda: "",
     ) -> None:
         self.access = access
         self._collect = collect
         self._stock = stock
         self._observe = observe
+        self._remark = remark
         self._text = TextFormat()
         self._openmetrics = TextFormat(openmetrics=True)
 
@@ -115,7 +118,8 @@ class MetricsEndpoint:
         """The whole exposition: 0.0.4, or OpenMetrics 1.0 with its last line."""
         started = perf_counter()
         render = self._openmetrics.render if openmetrics else self._text.render
-        text = render(self._collect()) + self._stock(openmetrics) + (END if openmetrics else "")
+        text = render(self._collect()) + self._stock(openmetrics)
+        text += END if openmetrics else self._remark()
         self._observe(perf_counter() - started)
         return text
 

@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from opentelemetry.sdk.metrics import Exemplar
 from opentelemetry.sdk.metrics.export import (
@@ -120,6 +120,32 @@ def _exemplars(point: Point) -> list[Exemplar]:
     ]
 
 
+class Turn(Protocol):
+    """When it is this process's turn to export, where processes export one stream together."""
+
+    def wait(self, interval: float) -> float:
+        """Seconds until the next look."""
+
+    def take(self, interval: float, *, forced: bool = False, wait: float = 0.0) -> bool:
+        """Before each export; ``forced``: somebody asked for it, and waits so long. False: somebody else is at it."""
+
+    def give_back(self, arrived: bool) -> None:
+        """After it."""
+
+
+class Always:
+    """A process that exports alone."""
+
+    def wait(self, interval: float) -> float:
+        return interval
+
+    def take(self, interval: float, *, forced: bool = False, wait: float = 0.0) -> bool:
+        return True
+
+    def give_back(self, arrived: bool) -> None:
+        """Nobody waits for it."""
+
+
 class OtlpExport:
     """Send ``data()`` every ``interval`` seconds until ``shutdown``.
 
@@ -135,6 +161,7 @@ class OtlpExport:
         protocol: ``grpc`` or ``http/protobuf``.
         arrived: called after each export that arrived.
         lost: called with the reason (``unreachable``, ``timeout``, ``rejected``, ``error``) of each that did not.
+        turn: whose turn it is; asked before each ``data()``.
     """
 
     def __init__(
@@ -147,6 +174,7 @@ class OtlpExport:
         protocol: str = "http/protobuf",
         arrived: Callable[[], None] = lambda: None,
         lost: Callable[[str], None] = lambda reason: None,
+        turn: Turn | None = None,
     ) -> None:
         # Not at the top: its import raises at a bad OTEL_PROPAGATORS, which configure() takes away first. Not on the
         # export thread: a child forked in the middle of an import waits for its end for ever.
@@ -160,6 +188,7 @@ class OtlpExport:
         self._endpoint = without_password(endpoint)
         self._arrived = arrived
         self._lost = lost
+        self._turn = turn if turn is not None else Always()
         self._forks_open = protocol != "grpc"
         """A fork in mid-export does no harm."""
         self._ended = False
@@ -169,6 +198,8 @@ class OtlpExport:
     def _start(self) -> None:
         self._exporter: MetricExporter | None = None
         self._wake = threading.Event()
+        self._patience = 0.0
+        """Seconds that whoever asked last waits."""
         self._asked = 0
         """How often a flush was asked for."""
         self._done = threading.Condition()
@@ -206,12 +237,15 @@ class OtlpExport:
             with self._done:
                 self._wake.clear()
                 asked, stop = self._asked, self._stop
+                forced = asked != self._answered
                 self._busy, self._began = True, time.monotonic()
-            due = time.monotonic() + self._interval
-            succeeded = self._export()
+            succeeded = self._export(forced)
             while self._called_off:
                 self._called_off = False
-                succeeded = self._export()
+                succeeded = self._export(forced)
+            due = self._began + self._interval
+            with _guard.guard("OTLP turn"):
+                due = time.monotonic() + self._turn.wait(self._interval)
             with self._done:
                 self._busy = False
                 self._answered, self._succeeded = asked, succeeded
@@ -219,13 +253,26 @@ class OtlpExport:
             if stop:
                 return
 
-    def _export(self) -> bool:
+    def _export(self, forced: bool) -> bool:
+        arrived = False
+        try:
+            if self._turn.take(self._interval, forced=forced, wait=self._patience):
+                arrived = self._send()
+        except Exception as error:
+            _guard.failed("OTLP turn", error)
+        finally:
+            self._turn.give_back(arrived)
+        return arrived
+
+    def _send(self) -> bool:
         began = time.monotonic()
         exporter: MetricExporter | None = None
         try:
             self._words.forget()
             self._gave_up = False
             data = self._data()
+            if not data.resource_metrics:
+                return True
             with self._sending:
                 exporter = self._exporter
                 if exporter is None:
@@ -278,10 +325,6 @@ class OtlpExport:
             f"the collector at {self._endpoint} is not taking metrics ({why}); {repair} {what}",
         )
 
-    def hurry(self) -> None:
-        """Begin an export now and do not wait for it; not from the export thread."""
-        self._wake.set()
-
     def flush(self, timeout: float, *, hurried: bool = False) -> bool:
         """Export now; True when the collector took it within ``timeout`` seconds.
 
@@ -296,6 +339,7 @@ class OtlpExport:
                 timeout = min(timeout, HUNG_SECONDS)
             self._asked += 1
             asked = self._asked
+            self._patience = timeout
             if self._busy:
                 # It may be waiting to try again, longer than we have; a new exporter tries now.
                 self._end_exporter()

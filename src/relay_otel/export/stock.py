@@ -462,6 +462,12 @@ def _both(one: Any, other: Any, kind: Kind) -> DataPoint:
 # -- both paths --
 
 
+LEFT_OUT = (
+    "# relay-otel: several processes serve here. What the stock SDK and prometheus_client count belongs to one process "
+    "each and cannot be added up; it is left out of this page and sent by OTLP.\n"
+)
+
+
 class StockMetrics:
     """The stock SDK's metrics, and prometheus_client's on request: ``scopes()`` for OTLP, ``text()`` for ``/metrics``.
 
@@ -502,24 +508,33 @@ class StockMetrics:
         """For OTLP, of this process: what prometheus_client counted in other processes is theirs to send."""
         return self._collected(self._client.own_scopes if self._client else list)[0]
 
-    def text(self, openmetrics: bool = False) -> str:
-        """For ``/metrics``, in OpenMetrics or in text format 0.0.4; without ``# EOF``, since more may follow."""
-        scopes, taken = self._collected(self._client.scopes if self._client else list)
+    def text(self, openmetrics: bool = False, *, alone: bool = True) -> str:
+        """For ``/metrics``, in OpenMetrics or in text format 0.0.4; without ``# EOF``, since more may follow.
+
+        ``alone``: no other process of the server serves. Else what only one process knows is left out: every scrape
+        would show another process's.
+        """
+        client = self._client.scopes if self._client and (alone or self._client.merges) else list
+        scopes, taken = self._collected(client, readers=alone)
         metrics = [metric for scope in scopes for metric in scope.metrics]
         written: list[str] = []
+        if not alone and not openmetrics and (self._readers or self._client):
+            written.append(LEFT_OUT)
         for page in [*self._target(), *pages(metrics, openmetrics, taken)]:
             with _guard.guard("stock metrics on /metrics"):
                 written.append(_write(page, openmetrics))
         return "".join(written)
 
-    def _collected(self, client_scopes: Callable[[], list[ScopeMetrics]]) -> tuple[list[ScopeMetrics], set[str]]:
+    def _collected(
+        self, client_scopes: Callable[[], list[ScopeMetrics]], *, readers: bool = True
+    ) -> tuple[list[ScopeMetrics], set[str]]:
         """The scopes of both, and the names that are not free for any of them."""
         taken = dict(RESERVED_NAMES)
         for definition in self._ours():
             taken.update(dict.fromkeys(claims_of_ours(definition), f"relay-otel's {definition.name}"))
         not_free = set(taken)
         stock: list[ScopeMetrics] = []
-        for reader in list(self._readers):
+        for reader in list(self._readers) if readers else []:
             with _guard.guard("stock metrics"):
                 stock += reader.scopes()
         first = Reconciled()

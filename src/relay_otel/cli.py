@@ -1,0 +1,88 @@
+"""``relay-otel``: words on the command line in; one thing done, and an exit status, out."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+
+from opentelemetry.sdk.metrics.export import MetricExportResult
+from opentelemetry.sdk.resources import Resource
+
+from relay_otel import settings as settings_module
+from relay_otel.export import senders
+from relay_otel.export.otlp import to_metrics_data
+from relay_otel.export.workers import Legacy, legacy
+from relay_otel.runtime import homes
+from relay_otel.settings import Settings, without_password
+
+TIMEOUT_SECONDS = 10.0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0: done; 1: not all of it, as the lines on stderr say; 2: the words or a setting cannot be used."""
+    parser = argparse.ArgumentParser(prog="relay-otel", description="Exact telemetry for Python web products.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    flush_parser = commands.add_parser(
+        "flush",
+        help="send what servers that were killed had counted and not sent",
+        description="Send the totals of servers that were killed, all their processes, before the last export; by the "
+        "settings in the environment, under each server's own name. What was sent is removed.",
+    )
+    flush_parser.add_argument("--service", help="only of this service.name")
+    words = parser.parse_args(arguments)
+    settings, problems = settings_module.read(os.environ, {})
+    for problem in problems:
+        _complain(problem)
+    if problems:
+        return 2
+    return flush(settings, words.service)
+
+
+def flush(settings: Settings, service: str | None = None) -> int:
+    """Send what dead servers of this user left on this machine; 0 when nothing is left behind."""
+    problem = senders.load(settings.protocol, f"the protocol is {settings.protocol!r}")
+    if problem is not None:
+        _complain(problem)
+        return 2
+    sent = failed = 0
+    for server in [server for home in homes(settings.runtime_dir) for server in home.servers()]:
+        name = str(server.identity().get("service", server.path.name))
+        if service not in (None, name) or server.is_alive():
+            continue
+        with legacy(server) as left:
+            if left is None:
+                continue
+            if _send(settings, left):
+                print(f"sent what {name} ({server.instance_id}) had counted.")
+                server.remove()
+                sent += 1
+            else:
+                endpoint = without_password(settings.metrics_endpoint)
+                _complain(
+                    f"what {name} ({server.instance_id}) had counted was not taken by the collector at {endpoint}; it "
+                    f"stays in {server.path}. Start the collector, or set RELAY_OTEL_ENDPOINT, and try again."
+                )
+                failed += 1
+    if not sent and not failed:
+        print("nothing is left to send.")
+    return 1 if failed else 0
+
+
+def _send(settings: Settings, left: Legacy) -> bool:
+    exporter = senders.make(settings.protocol, settings.metrics_endpoint, TIMEOUT_SECONDS)
+    try:
+        data = to_metrics_data(left.families, Resource(left.attributes), now=time.time_ns())
+        return exporter.export(data) is MetricExportResult.SUCCESS
+    finally:
+        exporter.shutdown()
+
+
+def _complain(sentence: str) -> None:
+    print(f"relay-otel: {sentence}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
