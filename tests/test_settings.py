@@ -27,6 +27,7 @@ GOOD: dict[str, tuple[Any, list[tuple[str, Any]]]] = {
     "metrics_public": (True, [("yes", True)]),
     "metrics_port": (9000, [("9464", 9464), ("9465", 9465)]),
     "metrics_host": ("0.0.0.0", [("::1", "::1"), ("10.0.0.1", "10.0.0.1")]),
+    "runtime_dir": ("/argued", [("/run/app", "/run/app")]),
     "prometheus_client": (True, [("1", True)]),
     "health_paths": (("/a",), [("/b, /c/", ("/b", "/c"))]),
     "excluded_urls": (("a",), [("b,c", ("b", "c")), ("d", ("d",)), ("e", ("e",))]),

@@ -41,6 +41,7 @@ def configure(
     metrics_public: bool | None = None,
     metrics_port: int | None = None,
     metrics_host: str | None = None,
+    runtime_dir: str | None = None,
     prometheus_client: bool | None = None,
     health_paths: Sequence[str] | None = None,
     excluded_urls: Sequence[str] | None = None,
@@ -68,6 +69,7 @@ def configure(
         metrics_public: answer ``/metrics`` to everyone.
         metrics_port: answer ``/metrics`` on a port of our own too, for programs that serve no HTTP.
         metrics_host: address that port listens on.
+        runtime_dir: where the processes of a server share their counts; all of this service that name it are one.
         prometheus_client: show and send what prometheus_client's default registry holds too.
         health_paths: templates of health checks; they are in no SLO.
         excluded_urls: regular expressions searched in the path; what matches is counted nowhere.

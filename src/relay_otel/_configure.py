@@ -20,7 +20,7 @@ from opentelemetry import metrics as api
 from opentelemetry.sdk.metrics.export import MetricReader
 from opentelemetry.sdk.resources import Resource
 
-from relay_otel import _guard, asgi, http, instruments, recording, runtime, signals, upstream, websockets
+from relay_otel import _guard, asgi, filelock, http, instruments, recording, runtime, signals, upstream, websockets
 from relay_otel import settings as settings_module
 from relay_otel.cellfile import ENDING, EXPORTS, WORKS, CellFile
 from relay_otel.export import exposition, otlp, outgoing, senders, stock
@@ -240,11 +240,11 @@ def _join(settings: Settings, resource: _Resource) -> None:
             _dead.append if settings.otlp else runtime.Server.remove,
         )
         if found is None:
+            repair = "Set RELAY_OTEL_RUNTIME_DIR to a local directory that this user may write to."
             _guard.say_once(
                 "runtime:none",
                 "no directory can be shared with other processes of this server, so /metrics shows the process that "
-                "answers, and each exports for itself; set RELAY_OTEL_RUNTIME_DIR to a local directory that this user "
-                "may write to.",
+                f"answers, and each exports for itself. {repair if filelock.available() else 'This system has none.'}",
             )
         else:
             resource.belong(found.instance_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from typing import Any
 
@@ -26,6 +27,8 @@ class RelayDistro(BaseDistro):  # type: ignore[misc]
 
     def _configure(self, **kwargs: Any) -> None:
         _chosen.add("distro")
+        if _is_resource_tracker():
+            return
         _leave_out_what_cannot_work()
         # The loader looks for the configurator next; without the variable another package's may come first.
         os.environ.setdefault(OTEL_PYTHON_CONFIGURATOR, "relay")
@@ -33,7 +36,7 @@ class RelayDistro(BaseDistro):  # type: ignore[misc]
 
     def load_instrumentor(self, entry_point: EntryPoint, **kwargs: Any) -> None:
         """Load one instrumentor; one that fails costs only itself. HTTP is ours, so contrib's FastAPI is left out."""
-        if entry_point.name in _OURS or _configure.disabled():
+        if entry_point.name in _OURS or _configure.disabled() or _is_resource_tracker():
             return
         if entry_point.name == "logging" and _configure.exports("logs"):
             return  # brought in with the exporter
@@ -68,7 +71,13 @@ class RelayConfigurator:
 
     def configure(self, **kwargs: Any) -> None:
         _chosen.add("configurator")
-        _configure.configure()
+        if not _is_resource_tracker():
+            _configure.configure()
+
+
+def _is_resource_tracker() -> bool:
+    """Whether this is multiprocessing's helper, which runs nothing of the app's and outlives it."""
+    return any(word.startswith("from multiprocessing.resource_tracker import main") for word in sys.orig_argv)
 
 
 def notice_another_distribution() -> None:

@@ -180,6 +180,8 @@ class Home:
 def homes(wanted: str | None, environ: Mapping[str, str] | None = None, *, say: bool = True) -> Iterator[Home]:
     """The places that can be used, the one that was asked for first. ``say``: what is wrong with that one."""
     environ = os.environ if environ is None else environ
+    if not filelock.available():
+        return
     for place in dict.fromkeys((wanted, environ.get("XDG_RUNTIME_DIR"), "/dev/shm", tempfile.gettempdir())):
         if not place:
             continue
@@ -255,7 +257,7 @@ def join(
         left: told of each dead server of this service, which nobody else handles at this moment.
     """
     usable = list(homes(wanted))
-    if not filelock.available() or not usable:
+    if not usable:
         return None
     named = wanted is not None and usable[0].path.parent == Path(wanted)
     base = _base(service, named=named)
