@@ -240,12 +240,14 @@ def _join(settings: Settings, resource: _Resource) -> None:
             _dead.append if settings.otlp else runtime.Server.remove,
         )
         if found is None:
-            repair = "Set RELAY_OTEL_RUNTIME_DIR to a local directory that this user may write to."
-            _guard.say_once(
-                "runtime:none",
-                "no directory can be shared with other processes of this server, so /metrics shows the process that "
-                f"answers, and each exports for itself. {repair if filelock.available() else 'This system has none.'}",
-            )
+            # Where the system has no such locks nothing can be done about it, and mostly there is one process.
+            if filelock.available():
+                _guard.say_once(
+                    "runtime:none",
+                    "no directory can be shared with other processes of this server, so /metrics shows the process "
+                    "that answers, and each exports for itself; set RELAY_OTEL_RUNTIME_DIR to a local directory that "
+                    "this user may write to.",
+                )
         else:
             resource.belong(found.instance_id)
         _workers = Workers(recorder, found)
@@ -317,6 +319,7 @@ def _start_port(handle: Handle, resource: _Resource) -> None:
         return
     handle._port = server
     handle._ends.append(server.close)
+    _tell(WORKS)
 
 
 def _start_otlp(handle: Handle, resource: _Resource) -> None:
@@ -494,6 +497,25 @@ def _read(handle: Handle, reader: MetricReader) -> bool:
             "Call configure() before it is set to have relay-otel's.",
         )
     return takes
+
+
+def _after_fork_in_child() -> None:
+    """What a child must not go on with: its parent's counts in the stock SDK, and its parent's port."""
+    handle = _handle
+    if handle is None:
+        return
+    with _guard.guard("metrics port after fork"):
+        port, handle._port = handle._port, None
+        if port is not None:
+            port.abandon()
+            handle._ends.remove(port.close)
+    with _guard.guard("stock metrics after fork"):
+        for provider, reader in handle._readers:
+            stock.begin_anew(provider, reader)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 # -- the end of the process --

@@ -29,6 +29,9 @@ from relay_otel.definitions import Definition, Kind
 CAPACITY = CELLS_SIZE // 8
 """Cells in one process, 32 MiB of addresses. Pages are taken only when touched; 350,000 histogram series fit."""
 
+HANDED_ON = 8
+"""Forks whose counts may be waiting for a process that joins a server; each keeps a descriptor open."""
+
 UNTOUCHED: dict[Kind, float] = {"counter": -0.0, "updowncounter": -0.0, "histogram": -0.0, "gauge": nan}
 """What ``reset`` writes in a series' first cell. Whatever is added to -0.0, also 0, makes it another number."""
 
@@ -51,6 +54,9 @@ class Cells:
         self.generation = 0
         """Changes whenever records change in any other way than that one is added."""
         self._make: Callable[[], CellFile | None] | None = None
+        self._handed_on: list[tuple[int, list[float]]] = []
+        """What was counted before a fork in a process that had not joined a server yet, each with a pipe that holds
+        one byte: of parent and children, whoever reads the byte first counts it."""
         _living.add(self)
 
     def allot(
@@ -80,6 +86,8 @@ class Cells:
 
     def read(self) -> tuple[list[Record], list[float]]:
         """All records and all cells at one instant: the copy is one C call, so no event is seen half."""
+        if self._handed_on:
+            self._claim()
         records = self.records[:]
         return records, cast("list[float]", self.buffer[0][: self.used].tolist())
 
@@ -139,6 +147,49 @@ class Cells:
         self.records[:] = [replace(record, started=now) for record in self.records]
         self.generation += 1
 
+    def _hand_on(self) -> None:
+        """Before a fork: what was counted so far is neither the parent's nor the child's, but the first one's who
+        asks for it: only one of them may come to be configured, and it is to be counted once."""
+        if self._make is not None or self.file is not None or not self.used or len(self._handed_on) >= HANDED_ON:
+            return
+        counted = cast("list[float]", self.buffer[0][: self.used].tolist())
+        if not any(value == value and value != 0.0 for value in counted):
+            return
+        try:
+            read, write = os.pipe()
+        except OSError:
+            return
+        os.set_blocking(read, False)
+        os.write(write, b"1")
+        os.close(write)
+        cells = self.buffer[0]
+        for record in self.records:
+            if record.definition.kind != "gauge":
+                for at in range(record.first, min(record.first + record.width, len(counted))):
+                    cells[at] -= counted[at]
+        self._handed_on.append((read, counted))
+
+    def _claim(self) -> None:
+        """Count what was handed on, unless another process has."""
+        waiting, self._handed_on = self._handed_on, []
+        cells = self.buffer[0]
+        for descriptor, counted in waiting:
+            try:
+                mine = os.read(descriptor, 1) == b"1"
+            except OSError:
+                mine = False
+            os.close(descriptor)
+            if not mine:
+                continue
+            for record in self.records:
+                run = range(record.first, min(record.first + record.width, len(counted)))
+                if record.definition.kind != "gauge":
+                    for at in run:
+                        cells[at] += counted[at]
+                elif run and cells[record.first] != cells[record.first]:
+                    for at in run:
+                        cells[at] = counted[at]
+
     def _fits(self, file: CellFile) -> bool:
         """Whether all records could be written into the file, and all cells stand in blocks."""
         fits = file.room(self.used) and all(file.add(record) for record in self.records)
@@ -190,5 +241,10 @@ def _after_fork_in_child() -> None:
         cells._renew()
 
 
+def _before_fork() -> None:
+    for cells in list(_living):
+        cells._hand_on()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)

@@ -275,7 +275,7 @@ def join(
                     _guard.say(f"what another service left in {server.path.name} a week ago is removed.")
                     server.remove()
         for server in living:
-            if (named or server.is_of(leading)) and enter(server):
+            if (named or server.is_of((*leading, me()))) and enter(server):
                 for process in leading:
                     server.mark(process)
                 return server

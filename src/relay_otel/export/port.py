@@ -42,6 +42,10 @@ class MetricsPort:
         self._thread = threading.Thread(target=self._server.serve_forever, name="relay-otel metrics port", daemon=True)
         self._thread.start()
 
+    def abandon(self) -> None:
+        """In a forked child: the port is its parent's. One that stayed open here would outlive the parent."""
+        self._server.socket.close()
+
     def close(self) -> None:
         """Stop listening."""
         self._server.shutdown()

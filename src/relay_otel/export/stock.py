@@ -124,6 +124,19 @@ class StockReader(MetricReader):
         """Nothing is held back."""
 
 
+def begin_anew(provider: Any, reader: MetricReader) -> None:
+    """In a forked child: what this reader reads starts from zero, where it would repeat the parent's counts for ever.
+
+    A reader that is added anew gets storage of its own. Before, the lock that a collection of the parent's may have
+    held at the fork is replaced (``MeterProvider`` does so with its own, but not with its consumer's).
+    """
+    consumer = getattr(provider, "_measurement_consumer", None)
+    if hasattr(consumer, "_lock"):
+        consumer._lock = threading.Lock()
+    provider.remove_metric_reader(reader)
+    provider.add_metric_reader(reader)
+
+
 @dataclass(frozen=True, slots=True)
 class Shape:
     """What two metrics must have in common to be one."""
