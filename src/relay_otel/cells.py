@@ -54,9 +54,9 @@ class Cells:
         self.generation = 0
         """Changes whenever records change in any other way than that one is added."""
         self._make: Callable[[], CellFile | None] | None = None
-        self._handed_on: list[tuple[int, list[float]]] = []
-        """What was counted before a fork in a process that had not joined a server yet, each with a pipe that holds
-        one byte: of parent and children, whoever reads the byte first counts it."""
+        self._handed_on: list[tuple[int, int, list[float]]] = []
+        """What was counted before a fork in a process that had not joined a server yet, each with the process and a
+        pipe that holds one byte: of parent and children, whoever reads the byte first counts it."""
         _living.add(self)
 
     def allot(
@@ -86,7 +86,7 @@ class Cells:
 
     def read(self) -> tuple[list[Record], list[float]]:
         """All records and all cells at one instant: the copy is one C call, so no event is seen half."""
-        if self._handed_on:
+        if self._handed_on and self._handed_on[0][0] == os.getpid():
             self._claim()
         records = self.records[:]
         return records, cast("list[float]", self.buffer[0][: self.used].tolist())
@@ -97,6 +97,7 @@ class Cells:
         ``make`` may not raise; it gives None where there is no room, and the cells stay where they are. Nothing that
         other threads add meanwhile is lost. True when the cells are in a file now.
         """
+        self._claim()
         self._make = make
         file = make()
         if file is None or not self._fits(file):
@@ -148,8 +149,8 @@ class Cells:
         self.generation += 1
 
     def _hand_on(self) -> None:
-        """Before a fork: what was counted so far is neither the parent's nor the child's, but the first one's who
-        asks for it: only one of them may come to be configured, and it is to be counted once."""
+        """Before a fork: what was counted so far is the parent's if it looks, or a child's if one joins a server
+        first: only one of them may come to be configured, and it is to be counted once."""
         if self._make is not None or self.file is not None or not self.used or len(self._handed_on) >= HANDED_ON:
             return
         counted = cast("list[float]", self.buffer[0][: self.used].tolist())
@@ -167,13 +168,13 @@ class Cells:
             if record.definition.kind != "gauge":
                 for at in range(record.first, min(record.first + record.width, len(counted))):
                     cells[at] -= counted[at]
-        self._handed_on.append((read, counted))
+        self._handed_on.append((os.getpid(), read, counted))
 
     def _claim(self) -> None:
         """Count what was handed on, unless another process has."""
         waiting, self._handed_on = self._handed_on, []
         cells = self.buffer[0]
-        for descriptor, counted in waiting:
+        for _, descriptor, counted in waiting:
             try:
                 mine = os.read(descriptor, 1) == b"1"
             except OSError:

@@ -130,8 +130,8 @@ def begin_anew(provider: Any, reader: MetricReader) -> None:
     A reader that is added anew gets storage of its own. Before, the lock that a collection of the parent's may have
     held at the fork is replaced (``MeterProvider`` does so with its own, but not with its consumer's).
     """
-    consumer = getattr(provider, "_measurement_consumer", None)
-    if hasattr(consumer, "_lock"):
+    consumer: Any = getattr(provider, "_measurement_consumer", None)
+    if consumer is not None and hasattr(consumer, "_lock"):
         consumer._lock = threading.Lock()
     provider.remove_metric_reader(reader)
     provider.add_metric_reader(reader)
