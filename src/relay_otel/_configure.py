@@ -36,8 +36,8 @@ SHUTDOWN_SECONDS = 2.0
 VERSION = "0.1.0"
 
 PARTIAL = (
-    "# relay-otel: these are the counts of one process. No directory can be shared with other processes of this "
-    "server; see RELAY_OTEL_RUNTIME_DIR.\n"
+    "# relay-otel: the counts of other processes of this server are missing, or may be: they do not share a directory, "
+    "or found no room in it; see RELAY_OTEL_RUNTIME_DIR.\n"
 )
 
 
@@ -274,12 +274,14 @@ def _start_prometheus(handle: Handle, resource: _Resource) -> None:
         exposition.Access(settings.metrics_token, settings.metrics_public),
         stock=lambda openmetrics: others.text(openmetrics, alone=workers.alone),
         observe=lambda seconds: duration.set(seconds),
-        remark=lambda: PARTIAL if workers.partial else "",
+        remark=lambda: PARTIAL if workers.lacks else "",
     )
 
 
 def _siblings() -> Workers:
-    assert _workers is not None
+    global _workers
+    if _workers is None:  # joining failed
+        _workers = Workers(recording.default, None)
     return _workers
 
 
@@ -342,7 +344,7 @@ def _start_otlp(handle: Handle, resource: _Resource) -> None:
     sending = outgoing.Outgoing(_siblings(), lambda: resource.server, lambda: resource.process, others.scopes, _dead)
     # The stock exporter tries again until its time is up; totals are cumulative, so the next interval will do.
     # Not below 2 s: with less it gives up before its first second try, without saying why.
-    timeout = min(_upstream_timeout(), max(settings.export_interval, 2.0))
+    timeout = min(senders.timeout(), max(settings.export_interval, 2.0))
     handle._otlp = otlp.OtlpExport(
         sending.data,
         lambda: senders.make(settings.protocol, settings.metrics_endpoint, timeout),
@@ -591,14 +593,6 @@ def _under_pytest() -> bool:
 
 def _asked_for(settings: Settings) -> bool:
     return settings.origins.get("export", "").startswith(("RELAY_OTEL", "configure"))
-
-
-def _upstream_timeout() -> float:
-    text = os.environ.get("OTEL_EXPORTER_OTLP_METRICS_TIMEOUT") or os.environ.get("OTEL_EXPORTER_OTLP_TIMEOUT")
-    try:
-        return float(text) if text else 10.0
-    except ValueError:
-        return 10.0
 
 
 def _start_line(handle: Handle) -> str:

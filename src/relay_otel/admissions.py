@@ -50,7 +50,7 @@ class Admissions:
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
         """Keep the siblings out, and know what they have admitted, for a body that admits."""
-        if self._path is None or self._held is not None:
+        if self._path is None or self._held is not None:  # alone, or held already
             yield
             return
         with contextlib.suppress(OSError):

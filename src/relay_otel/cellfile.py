@@ -17,6 +17,7 @@ import json
 import mmap
 import os
 import struct
+import time
 import zlib
 from array import array
 from collections.abc import Iterable, Sequence
@@ -45,8 +46,11 @@ CELLS_SIZE = 32 << 20
 FIRST_STEP, LAST_STEP = 8 << 10, 64 << 10
 """Bytes taken at a time, at first and when there are many: a few series must fit into a small file system."""
 
-TABLE_RESERVE, CELLS_RESERVE = 4 << 10, 2 << 10
-"""Bytes kept for the series ``other`` of each instrument when the file system is full."""
+RETRY_SECONDS = 1.0
+"""After the file system was full: to ask it for every new label value would cost 0.1 ms a measurement."""
+
+RECORD_BYTES = 160
+"""Of the table that a record of short label values takes, with some to spare."""
 
 WORKS, EXPORTS, ENDING = 1, 2, 4
 """Flags of a process: it serves or records for the app; it exports by OTLP; it is about to end."""
@@ -168,6 +172,9 @@ class CellFile:
         self._definitions: dict[Definition, int] = {}
         self._table_end = 0
         self._table_taken = self._cells_taken = self._slots_taken = 0
+        self._retry_at = 0.0
+        self._table_kept = self._cells_kept = 0
+        """Bytes for the series ``other`` of each instrument, when the file system is full."""
         self._descriptor: int | None = os.open(
             self._draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0), 0o600
         )
@@ -180,7 +187,7 @@ class CellFile:
             self._cells_at = TABLE_AT + TABLE_SIZE + SLOTS_SIZE
             os.ftruncate(self._descriptor, self._cells_at + CELLS_SIZE)
             self._allocate(0, TABLE_AT)
-            if not (self._take_table(0) and self._take_cells(0)):
+            if not (self._take_table(1) and self._take_cells(1)):
                 raise OSError("no room")
             self._map = mmap.mmap(self._descriptor, self._cells_at + CELLS_SIZE)
         except BaseException:
@@ -211,14 +218,25 @@ class CellFile:
         """Whose the records are that name none."""
         return self._append(["e", environment], emergency=True)
 
+    def expect(self, definition: Definition, width: int) -> None:
+        """Keep room for one series of it, whatever happens."""
+        self._define(definition, emergency=False)
+        self._table_kept += RECORD_BYTES
+        self._cells_kept += 8 * width
+        self._take_table(self._table_end)
+        self._take_cells(0)
+
+    def _define(self, definition: Definition, *, emergency: bool) -> int | None:
+        at = self._definitions.get(definition)
+        if at is None and self._append(definition_line(definition), emergency=emergency):
+            at = self._definitions[definition] = len(self._definitions)
+        return at
+
     def add(self, record: Record, *, emergency: bool = False) -> bool:
         """Note a record whose cells ``room`` has granted. False: there is no room for it."""
-        definition = record.definition
-        at = self._definitions.get(definition)
+        at = self._define(record.definition, emergency=emergency)
         if at is None:
-            if not self._append(definition_line(definition), emergency=emergency):
-                return False
-            at = self._definitions[definition] = len(self._definitions)
+            return False
         line = [at, record.values, record.environment, record.started, record.first, record.width]
         return self._append(line, emergency=emergency)
 
@@ -270,13 +288,13 @@ class CellFile:
 
     def _take_table(self, needed: int, *, emergency: bool = False) -> bool:
         self._table_taken, enough = self._take(
-            self._table_taken, needed, TABLE_RESERVE, TABLE_AT, TABLE_SIZE, emergency=emergency
+            self._table_taken, needed, self._table_kept, TABLE_AT, TABLE_SIZE, emergency=emergency
         )
         return enough
 
     def _take_cells(self, needed: int, *, emergency: bool = False) -> bool:
         self._cells_taken, enough = self._take(
-            self._cells_taken, needed, CELLS_RESERVE, self._cells_at, CELLS_SIZE, emergency=emergency
+            self._cells_taken, needed, self._cells_kept, self._cells_at, CELLS_SIZE, emergency=emergency
         )
         return enough
 
@@ -291,7 +309,7 @@ class CellFile:
     ) -> tuple[int, bool]:
         """Blocks for ``needed`` bytes and the reserve behind them; the reserve itself only in an emergency."""
         wanted = needed + reserve
-        while taken < wanted:
+        while taken < wanted and time.monotonic() >= self._retry_at:
             step = min(max(taken, FIRST_STEP), LAST_STEP)
             step = max(step, -(-(wanted - taken) // 4096) * 4096)
             if taken + step > size:
@@ -299,6 +317,7 @@ class CellFile:
             try:
                 self._allocate(begin + taken, step)
             except OSError:
+                self._retry_at = time.monotonic() + RETRY_SECONDS
                 break
             taken += step
         return taken, (needed if emergency else wanted) <= taken

@@ -23,6 +23,7 @@ from dataclasses import replace
 from math import nan
 from typing import cast
 
+from relay_otel import _guard
 from relay_otel.cellfile import CELLS_SIZE, CellFile, Record
 from relay_otel.definitions import Definition, Kind
 
@@ -54,6 +55,7 @@ class Cells:
         self.generation = 0
         """Changes whenever records change in any other way than that one is added."""
         self._make: Callable[[], CellFile | None] | None = None
+        self._expected: dict[Definition, int] = {}
         self._handed_on: list[tuple[int, int, list[float]]] = []
         """What was counted before a fork in a process that had not joined a server yet, each with the process and a
         pipe that holds one byte: of parent and children, whoever reads the byte first counts it."""
@@ -72,6 +74,7 @@ class Cells:
             return None
         file = self.file
         if file is not None and not file.room(first + width, emergency=emergency):
+            _say_full(file)
             return None
         self.used = first + width  # before anything that may run a finalizer, which may allot too
         if definition.kind == "gauge":
@@ -80,9 +83,16 @@ class Cells:
         if file is not None and not file.add(record, emergency=emergency):
             if self.used == first + width:
                 self.used = first
+            _say_full(file)
             return None
         self.records.append(record)  # last: a reader that sees the record sees its cells
         return record
+
+    def expect(self, definition: Definition, width: int) -> None:
+        """There will be series of this width: keep room for one, whatever happens."""
+        self._expected[definition] = width
+        if self.file is not None:
+            self.file.expect(definition, width)
 
     def read(self) -> tuple[list[Record], list[float]]:
         """All records and all cells at one instant: the copy is one C call, so no event is seen half."""
@@ -196,14 +206,22 @@ class Cells:
         fits = file.room(self.used) and all(file.add(record) for record in self.records)
         if not fits:
             file.remove()
+        else:
+            self._expect_all(file)
         return fits
+
+    def _expect_all(self, file: CellFile) -> None:
+        for definition, width in self._expected.items():
+            file.expect(definition, width)
 
     def _renew(self) -> None:
         """In a forked child: same indices, new zeroed cells, series that begin now."""
         parents, self.file = self.file, None
         file = self._make() if self._make is not None else None
         if file is not None and parents is not None:
-            if not (file.room(self.used) and file.copy_table(*parents.table())):
+            if file.room(self.used) and file.copy_table(*parents.table()):
+                self._expect_all(file)
+            else:
                 file.remove()
                 file = None
         elif file is not None and not self._fits(file):
@@ -224,6 +242,14 @@ class Cells:
             if record.definition.kind == "gauge":
                 zeroed[record.first] = nan
         return zeroed
+
+
+def _say_full(file: CellFile) -> None:
+    _guard.say_once(
+        "runtime:full",
+        f"{file.path.parent} has no room for new series, which are counted as `other`. Make room there, or set "
+        "RELAY_OTEL_RUNTIME_DIR to another directory.",
+    )
 
 
 _living: weakref.WeakSet[Cells] = weakref.WeakSet()

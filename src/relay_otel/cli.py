@@ -18,8 +18,6 @@ from relay_otel.export.workers import Legacy, legacy
 from relay_otel.runtime import homes
 from relay_otel.settings import Settings, without_password
 
-TIMEOUT_SECONDS = 10.0
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """0: done; 1: not all of it, as the lines on stderr say; 2: the words or a setting cannot be used."""
@@ -72,7 +70,7 @@ def flush(settings: Settings, service: str | None = None) -> int:
 
 
 def _send(settings: Settings, left: Legacy) -> bool:
-    exporter = senders.make(settings.protocol, settings.metrics_endpoint, TIMEOUT_SECONDS)
+    exporter = senders.make(settings.protocol, settings.metrics_endpoint, senders.timeout())
     try:
         data = to_metrics_data(left.families, Resource(left.attributes), now=time.time_ns())
         return exporter.export(data) is MetricExportResult.SUCCESS

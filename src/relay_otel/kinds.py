@@ -80,6 +80,7 @@ class Instrument:
         self.places = Places(
             definition, width(definition), recorder.cells, lambda: recorder.environment, recorder.admissions
         )
+        recorder.cells.expect(definition, width(definition))
         self._bound: dict[tuple[str, ...], Series] = {}
         self._exemplars: Exemplars | None = None
         word = self.words[0]

@@ -155,9 +155,7 @@ class Places:
         key = values if len(values) != 1 else values[0]
         index = self.index.get(key)
         if index is None:
-            with self._admissions.hold():
-                limited = self._admit(values, None)
-            index, limited = self._new(self.index, limited, None)
+            index, limited = self._new(self.index, self._admit(values, None), None)
             return index, limited != values
         return index, False
 
@@ -190,8 +188,7 @@ class Places:
         environments = {key[0] for key in list(self.elsewhere)}
         if environment not in environments and len(environments) >= ENVIRONMENT_LIMIT:
             environment = OTHER
-        with self._admissions.hold():
-            limited = self._admit(values, environment)
+        limited = self._admit(values, environment)
         if (environment, *limited) not in self.elsewhere and self._full():
             environment = OTHER
         index, limited = self._new(self.elsewhere, limited, environment)
@@ -201,41 +198,47 @@ class Places:
         return max(len(self), len(self._series)) >= self._room
 
     def _admit(self, values: tuple[str, ...], environment: str | None) -> tuple[str, ...]:
-        """``_limit``, and the place in the service's table is taken."""
+        """The values with ``other`` where there is no room, and their place in the service's table is taken."""
         if not self._is_limited:
             return values if all(map(self._is_member, self._own_labels, values)) else self._limit(values)
         if (environment, *values) in self._series:
             return values
+        # What the service has admitted only grows: where there was no room there is none, and nobody need be asked.
         limited = self._limit(values)
-        places = [
-            label.limit is not None and value != OTHER for label, value in zip(self._own_labels, limited, strict=True)
-        ]
-        if any(places) and not self._admissions.admit(self._name, (environment, *limited)):
-            return tuple([OTHER if place else value for place, value in zip(places, limited, strict=True)])
+        if (environment, *limited) in self._series or not any(self._takes_place(limited)):
+            return limited
+        with self._admissions.hold():
+            limited = self._limit(values)
+            takes_place = self._takes_place(limited)
+            if any(takes_place) and not self._admissions.admit(self._name, (environment, *limited)):
+                return tuple([OTHER if takes else v for takes, v in zip(takes_place, limited, strict=True)])
         return limited
+
+    def _takes_place(self, values: tuple[str, ...]) -> list[bool]:
+        """Of each label, whether its value is one of a limited number."""
+        return [label.limit is not None and v != OTHER for label, v in zip(self._own_labels, values, strict=True)]
 
     @staticmethod
     def _is_member(label: Label, value: str) -> bool:
         return value in label.members
 
     def _limit(self, values: tuple[str, ...]) -> tuple[str, ...]:
-        """The values with ``other`` where a closed set or a limit leaves no room; admits new ones where it does."""
-        for _, *values_of_one in islice(self._series, self._learned, None):
-            for label, value in zip(self._own_labels, values_of_one, strict=False):
-                if label.limit is not None and value is not None:
-                    self._admitted[label.name][value] = None
+        """The values with ``other`` where a closed set or a limit leaves no room."""
+        for _, *admitted_series in islice(self._series, self._learned, None):
+            for label, admitted_value in zip(self._own_labels, admitted_series, strict=False):
+                if label.limit is not None and admitted_value is not None and admitted_value != OTHER:
+                    self._admitted[label.name][admitted_value] = None
         self._learned = len(self._series)
         full = self._full()
         result = []
         for label, value in zip(self._own_labels, values, strict=True):
             admitted = self._admitted[label.name]
-            if value in admitted and not (full and label.limit is not None):
-                result.append(value)
-            elif label.limit is None or full or len(admitted) >= label.limit - 1:  # `other` is one of them
-                result.append(OTHER)
+            if value in admitted:
+                fits = not (full and label.limit is not None)
             else:
-                admitted[value] = None
-                result.append(value)
+                # `other` is one of a label's values.
+                fits = label.limit is not None and not full and len(admitted) < label.limit - 1
+            result.append(value if fits else OTHER)
         return tuple(result)
 
     def mistake(self, given: object) -> Dropped:

@@ -26,7 +26,7 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,15 +74,17 @@ class Server:
     def retired(self) -> Path:
         return self.path / f"retired{SUFFIX}"
 
-    def workers(self) -> list[Path]:
-        """The files of processes.
+    def names(self) -> list[str]:
+        """What is in it.
 
         Raises:
             OSError: the directory is gone, or may not be read.
         """
-        with os.scandir(self.path) as entries:
-            names = [entry.name for entry in entries]
-        return [self.path / name for name in sorted(names) if name.startswith("worker-") and name.endswith(SUFFIX)]
+        return sorted(os.listdir(self.path))
+
+    def workers(self, names: Iterable[str]) -> list[Path]:
+        """Of what is in it, the files of processes."""
+        return [self.path / name for name in names if name.startswith("worker-") and name.endswith(SUFFIX)]
 
     def identity(self) -> Mapping[str, object]:
         """What ``server.json`` says; empty where it cannot be read."""
@@ -105,10 +107,14 @@ class Server:
         this = me()
         return CellFile(self.path / f"worker-{this.pid}-{this.ticks}-{secrets.token_hex(4)}{SUFFIX}")
 
-    def mark(self, process: Process) -> None:
-        """Note a process whose workers belong here."""
+    def mark(self, process: Process, word: str = "leader") -> None:
+        """Note a process whose workers belong here; ``without``: one that belongs here and found no room."""
         with contextlib.suppress(OSError):
-            (self.path / f"leader-{process.pid}-{process.ticks}").touch(0o600)
+            (self.path / f"{word}-{process.pid}-{process.ticks}").touch(0o600)
+
+    def lacks(self, names: Iterable[str]) -> bool:
+        """Whether, of what is in the directory, something tells of a living process that found no room."""
+        return any(_process(name).is_alive() for name in names if name.startswith("without-"))
 
     def is_of(self, processes: Sequence[Process]) -> bool:
         """Whether one of them leads it or works for it."""
@@ -129,15 +135,13 @@ class Server:
         here = (identity.get("boot"), identity.get("namespace")) == (boot_id(), pid_namespace())
         alive = any(_is_held(self.path / name) for name in names if name.startswith("worker-"))
         for name in names:
-            if not name.startswith("leader-") or not here:
+            if not name.startswith(("leader-", "without-")) or not here:
                 continue
-            with contextlib.suppress(ValueError):
-                pid, ticks = map(int, name.removeprefix("leader-").split("-"))
-                if Process(pid, ticks).is_alive():
-                    alive = True
-                else:
-                    with contextlib.suppress(OSError):
-                        (self.path / name).unlink()
+            if _process(name).is_alive():
+                alive = True
+            else:
+                with contextlib.suppress(OSError):
+                    (self.path / name).unlink()
         if alive or here or identity.get("boot") not in (None, boot_id()):
             return alive
         return self.age() < FOREIGN_SECONDS
@@ -164,6 +168,13 @@ class Server:
             shutil.rmtree(gone, ignore_errors=True)
 
 
+def _process(name: str) -> Process:
+    """Of a mark; none that lives, where the name is not one of ours."""
+    _, _, rest = name.partition("-")
+    pid, _, ticks = rest.partition("-")
+    return Process(int(pid), int(ticks)) if pid.isdecimal() and ticks.isdecimal() else Process(0, -1)
+
+
 @dataclass(frozen=True, slots=True)
 class Home:
     """``relay-otel-<uid>`` in one place."""
@@ -182,7 +193,7 @@ def homes(wanted: str | None, environ: Mapping[str, str] | None = None, *, say: 
     environ = os.environ if environ is None else environ
     if not filelock.available():
         return
-    for place in dict.fromkeys((wanted, environ.get("XDG_RUNTIME_DIR"), "/dev/shm", tempfile.gettempdir())):
+    for place in dict.fromkeys((wanted, environ.get("XDG_RUNTIME_DIR"), "/dev/shm", _temporary())):
         if not place:
             continue
         home, problem = _home(Path(place))
@@ -190,6 +201,13 @@ def homes(wanted: str | None, environ: Mapping[str, str] | None = None, *, say: 
             yield home
         elif place == wanted and say:
             _guard.say_once(f"runtime:{place}", f"{VARIABLE} is {place!r}, {problem}.")
+
+
+def _temporary() -> str | None:
+    try:
+        return tempfile.gettempdir()
+    except OSError:  # nothing at all can be written to
+        return None
 
 
 def _home(place: Path) -> tuple[Home | None, str]:
@@ -274,11 +292,15 @@ def join(
                 elif server.age() > FORGOTTEN_SECONDS:
                     _guard.say(f"what another service left in {server.path.name} a week ago is removed.")
                     server.remove()
-        for server in living:
-            if (named or server.is_of((*leading, me()))) and enter(server):
+        own = [server for server in living if named or server.is_of((*leading, me()))]
+        for server in own:
+            if enter(server):
                 for process in leading:
                     server.mark(process)
                 return server
+        if own:  # no room beside the siblings; another directory would make two servers of one
+            own[0].mark(me(), "without")
+            return None
         for home in usable:
             made = _make(home, base, service, instance_id, attributes)
             if made is None:

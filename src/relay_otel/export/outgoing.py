@@ -67,7 +67,7 @@ class Outgoing:
             turn.carries(families)
             now = turn.now()
             if workers.partial:
-                return to_metrics_data(families, self.process(), self.stock(), now)
+                return to_metrics_data(families, self.server() if workers.single else self.process(), self.stock(), now)
             result += to_metrics_data(families, self.server(), now=now).resource_metrics
             result += self._left(now)
         stock = self.stock()

@@ -387,3 +387,12 @@ def speaks_http2(endpoint: str) -> bool:
     except OSError:
         return False
     return len(answer) == 9 and answer[3] == 4  # the type of a frame: SETTINGS
+
+
+def timeout() -> float:
+    """Seconds that an export may take, with its second tries, as OpenTelemetry's variables say."""
+    text = os.environ.get("OTEL_EXPORTER_OTLP_METRICS_TIMEOUT") or os.environ.get("OTEL_EXPORTER_OTLP_TIMEOUT")
+    try:
+        return float(text) if text else 10.0
+    except ValueError:
+        return 10.0

@@ -38,6 +38,9 @@ GRACE = 0.25
 TOLERANCE = 1e-12
 """Of a sum of doubles, by the order of its terms. One request more in a million million would not be seen."""
 
+GONE = (FileNotFoundError, NotADirectoryError, PermissionError)
+"""What is said of a directory that somebody has taken away."""
+
 _STATE = struct.Struct("<dQQd")
 """Of the export file: when the last export ended (monotonic clock, the same for all processes of a machine), the time
 of its points in nanoseconds, the pid that sent it, and the sum of all counters and histograms it carried."""
@@ -52,6 +55,8 @@ class Snapshot:
     retired: Reading | None = None
     missing: bool = False
     """This process's own file is not in the directory."""
+    lacks: bool = False
+    """A living process of the server found no room."""
 
     def living(self) -> list[Reading]:
         return [each for each in self.readings if each.alive]
@@ -81,7 +86,8 @@ class Reader:
         return self.last
 
     def _read(self, own: str | None) -> Snapshot:
-        paths = self.server.workers()
+        names = self.server.names()
+        paths = self.server.workers(names)
         retired = self._read_retired()
         folded = retired.table.folded if retired is not None else frozenset()
         readings = []
@@ -102,7 +108,7 @@ class Reader:
         if len(self._readings) > len(readings):
             self._readings = {reading.path.name: reading for reading in readings}
         missing = own is not None and all(path.name != own for path in paths)
-        return Snapshot(readings, retired, missing)
+        return Snapshot(readings, retired, missing, self.server.lacks(names))
 
     def _read_retired(self) -> Reading | None:
         path = self.server.retired
@@ -133,7 +139,7 @@ class Reader:
                 return False
             snapshot = self._read(None)
             dead = [reading for reading in snapshot.readings if not reading.alive]
-            paths = {path.name: path for path in self.server.workers()}
+            paths = {path.name: path for path in self.server.workers(self.server.names())}
             folded = snapshot.retired.table.folded if snapshot.retired is not None else frozenset()
             if dead:
                 before = snapshot.retired.table.retired if snapshot.retired is not None else 0
@@ -230,6 +236,11 @@ class Workers:
         """Whether only this process is known here."""
         return self.server is None or self._gone or self.recorder.cells.file is None
 
+    @property
+    def lacks(self) -> bool:
+        """Whether an answer lacks the counts of any process of this server."""
+        return self.partial or (self._reader is not None and self._reader.last.lacks)
+
     # -- the answer --
 
     def collect(self) -> list[Family]:
@@ -258,19 +269,28 @@ class Workers:
             return Snapshot()
         try:
             snapshot = reader.read(file.name)
-        except OSError as error:
-            self._lose(error.strerror or str(error))
+        except GONE as error:
+            self.lose(error.strerror or str(error))
             return Snapshot()
+        except OSError:  # such as too many open files, which goes by
+            return reader.last
         for name, why in reader.unreadable.items():
             self.recorder.count_dropped("unreadable")
             _guard.say_once(f"unreadable:{name}", f"{reader.server.path / name} {why}; it is left out, remove it.")
         reader.unreadable.clear()
         if snapshot.missing:
-            self._lose("its file of this process is gone")
+            self.lose("its file of this process is gone")
             return Snapshot()
         return snapshot
 
-    def _lose(self, why: str) -> None:
+    @property
+    def single(self) -> bool:
+        """Whether, as far as was seen, this process is all that its server ever had."""
+        reader = self._reader
+        return reader is not None and not reader.last.readings and reader.last.retired is None
+
+    def lose(self, why: str) -> None:
+        """The directory was taken away."""
         self._gone = True
         assert self._reader is not None
         _guard.say_once(
@@ -289,7 +309,7 @@ class Workers:
                 instruments.RELAY_OTEL_PROCESSES,
                 [Point((state, environment), now, (float(number),)) for state, number in numbers.items()],
             ),
-            Family(instruments.RELAY_OTEL_PARTIAL, [Point((environment,), now, (float(self.partial),))]),
+            Family(instruments.RELAY_OTEL_PARTIAL, [Point((environment,), now, (float(self.lacks),))]),
         ]
 
     def fold(self) -> None:
@@ -384,6 +404,10 @@ class Turn:
             return True
         try:
             held = self._take_lock(wait if forced else 0.0)
+        except GONE as error:
+            workers.lose(error.strerror or str(error))
+            self.mine = True
+            return True
         except OSError as error:
             _guard.say_once("runtime:export", f"{self._path()} cannot be used ({error.strerror}); nothing is exported.")
             return False
