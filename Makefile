@@ -57,6 +57,9 @@ test: setup-all tools ## all tests: unit, contract, routes on two FastAPIs, two 
 test-all: test ## the tests, and the proofs of minutes
 	$(PY) -m pytest -q -m slow tests $(ARGS)
 
+soak: setup tools ## full load for minutes: memory, descriptors and counts stay right; ARGS="--for 600"
+	@$(PY) tools/soak.py $(ARGS)
+
 bench: setup ## the budgets of the design, side by side with what users would have instead; writes bench/results.md
 	@$(PY) -m bench $(ARGS)
 
@@ -68,4 +71,4 @@ lock: setup ## resolve requirements/*.in again, with hashes and without package 
 clean: ## remove environments and caches of this checkout
 	@rm -rf .venvs .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist src/*.egg-info
 
-.PHONY: help setup setup-all tools tools-path demo generate check test test-all bench lock clean
+.PHONY: help setup setup-all tools tools-path demo generate check test test-all soak bench lock clean
