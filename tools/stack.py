@@ -18,6 +18,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.parse
@@ -309,8 +310,19 @@ class Server(Process):
 def uvicorn(app: str, *options: str, wrapper: bool = False) -> list[str]:
     """The command line of an app ("package.module:name") under uvicorn, for ``Server``; with the wrapper or without."""
     words = [sys.executable, "-m", "uvicorn", app, f"--host={HOST}", "--port={port}", "--no-access-log", *options]
-    if not wrapper:
-        return words
+    return _wrapped(words) if wrapper else words
+
+
+def gunicorn(app: str, *options: str, wrapper: bool = False) -> list[str]:
+    """The same under gunicorn; workers of uvicorn's unless ``options`` choose others."""
+    # gunicorn's own default is one file in the home directory, which the next gunicorn takes away from the first.
+    control = Path(tempfile.gettempdir(), "relay-otel-gunicorn-{port}.ctl")
+    words = [sys.executable, "-m", "gunicorn", app, f"--bind={HOST}:{{port}}", f"--control-socket={control}"]
+    words += ["--worker-class=uvicorn.workers.UvicornWorker", *options]
+    return _wrapped(words) if wrapper else words
+
+
+def _wrapped(words: list[str]) -> list[str]:
     beside = Path(sys.executable).with_name("opentelemetry-instrument")
     found = str(beside) if beside.is_file() else shutil.which("opentelemetry-instrument")
     if found is None:

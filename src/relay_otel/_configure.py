@@ -398,7 +398,7 @@ def _start_others(handle: Handle, resource: _Resource) -> None:
         if settings.config_file is not None and settings.origins.get(setting, "").startswith("OTEL_"):
             continue  # the file stands in for all of OpenTelemetry's own variables
         with _guard.guard(name):
-            _note(handle, setting, start(settings, resource.process))
+            _note(handle, setting, start(settings, resource.spans))
 
 
 def _note(handle: Handle, setting: str, end: Callable[[], None] | None) -> None:
@@ -426,7 +426,7 @@ def _take_over_from_fastapi(handle: Handle, resource: _Resource, app: Any) -> No
         wanted = os.environ.get(variable) or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
         if wanted and setting not in handle._on and getattr(handle.settings, setting) is None:
             with _guard.guard(name):
-                _note(handle, setting, start(handle.settings, resource.process, "otlp"))
+                _note(handle, setting, start(handle.settings, resource.spans, "otlp"))
 
 
 class _Resource:
@@ -453,6 +453,11 @@ class _Resource:
         """The server's id is this one, unless the user named another."""
         if not self._named:
             self.server = self.server.merge(Resource({"service.instance.id": instance_id}))
+
+    @property
+    def spans(self) -> Resource:
+        """Of spans and log records, which nobody adds up: an id that the user named stays as it is."""
+        return self.server if self._named else self.process
 
     @property
     def process(self) -> Resource:

@@ -78,7 +78,8 @@ class Reader:
         """All processes but ``own``, at an instant that no fold splits.
 
         Raises:
-            OSError: the directory is gone, or may not be read.
+            OSError: the directory is gone or may not be read, or a file cannot be read at this moment: an answer
+                without it would be one that steps back.
         """
         with filelock.locked(self.server.lock, shared=True, wait=READ_WAIT_SECONDS) as held:
             if held:
@@ -100,7 +101,7 @@ class Reader:
                 reading.read()
             except FileNotFoundError:
                 continue
-            except (Unreadable, OSError) as error:
+            except Unreadable as error:
                 self._refuse(name, str(error))
                 continue
             self._readings[name] = reading
@@ -124,7 +125,7 @@ class Reader:
             return self._retired[1]
         except FileNotFoundError:
             return None
-        except (Unreadable, OSError) as error:
+        except Unreadable as error:
             self._refuse(path.name, str(error))
             return None
 
@@ -361,6 +362,10 @@ class Workers:
         """In a forked child: a sibling more. It serves, and exports if its parent does."""
         flags, self._flags = self._flags, 0
         self._lock = threading.RLock()
+        # Another thread of the parent's may have been in the middle of them.
+        self._merger = Merger()
+        if self._reader is not None:
+            self._reader = Reader(self._reader.server)
         self.turn.renew()
         self.flag(WORKS)
         if flags & EXPORTS:
