@@ -50,12 +50,14 @@ check: setup ## format, lint, types, import layers, generated files fresh
 	@$(PY) tools/generate.py --check
 
 test: setup-all tools ## all tests: unit, contract, routes on two FastAPIs, two SDKs, end to end with real processes
-	$(PY) -m pytest -q -n 2 -m "not slow" tests $(ARGS)
+	$(PY) -m pytest -q -n 2 -m "not slow" --ignore tests/e2e/test_workers.py tests $(ARGS)
+	$(PY) -m pytest -q -m "not slow" tests/e2e/test_workers.py
 	.venvs/sdk-latest/bin/python -m pytest -q tests --ignore tests/contract --ignore tests/deploy --ignore tests/e2e --ignore tests/test_tools.py --ignore tests/test_bench.py --ignore tests/test_traffic.py --ignore tests/test_chat.py --ignore tests/test_provider.py
 	.venvs/fastapi-0.141/bin/python -m pytest -q tests/http
 
 test-all: test ## the tests, and the proofs of minutes
-	$(PY) -m pytest -q -m slow tests $(ARGS)
+	$(PY) -m pytest -q -m slow --ignore tests/e2e/test_workers.py tests $(ARGS)
+	$(PY) -m pytest -q tests/e2e/test_workers.py
 
 soak: setup tools ## full load for minutes: memory, descriptors and counts stay right; ARGS="--for 600"
 	@$(PY) tools/soak.py $(ARGS)

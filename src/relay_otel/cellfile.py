@@ -144,7 +144,10 @@ class Table:
         kind = entry[0]
         if isinstance(kind, int):
             at, values, environment, started, first, width = entry
-            record = Record(self.definitions[at], tuple(values), environment, started, first, width)
+            definition = self.definitions[at]
+            if len(values) != len(definition.label_names) - ("environment" in definition.label_names):
+                raise ValueError(f"{definition.name} has {len(values)} label values")
+            record = Record(definition, tuple(values), environment, started, first, width)
             self.records.append(record)
             self.cells = max(self.cells, first + width)
         elif kind == "d":
@@ -170,7 +173,8 @@ class CellFile:
         self.name = path.name
         self._draft = path.with_name(f".{path.name}.new")
         self._definitions: dict[Definition, int] = {}
-        self._table_end = 0
+        self._written = (0, 0)
+        """Bytes and definitions in the table: one store, so that a fork finds both before a line or both after it."""
         self._table_taken = self._cells_taken = self._slots_taken = 0
         self._retry_at = 0.0
         self._table_kept = self._cells_kept = 0
@@ -223,13 +227,16 @@ class CellFile:
         self._define(definition, emergency=False)
         self._table_kept += RECORD_BYTES
         self._cells_kept += 8 * width
-        self._take_table(self._table_end)
+        self._take_table(self._written[0])
         self._take_cells(0)
 
     def _define(self, definition: Definition, *, emergency: bool) -> int | None:
         at = self._definitions.get(definition)
-        if at is None and self._append(definition_line(definition), emergency=emergency):
-            at = self._definitions[definition] = len(self._definitions)
+        if at is None:
+            at = self._definitions[definition] = self._written[1]
+            if not self._append(definition_line(definition), emergency=emergency, definitions=1):
+                del self._definitions[definition]
+                return None
         return at
 
     def add(self, record: Record, *, emergency: bool = False) -> bool:
@@ -261,27 +268,30 @@ class CellFile:
         return True
 
     def table(self) -> tuple[bytes, dict[Definition, int]]:
-        """All lines that count, for ``copy_table`` of another file."""
-        return bytes(self._bytes[TABLE_AT : TABLE_AT + self._words[TABLE_BYTES]]), dict(self._definitions)
+        """All lines that this process has written, for ``copy_table`` of another file. In a forked child: all from
+        before the fork; the parent may have gone on, and what the file says is the parent's."""
+        end, definitions = self._written
+        known = {definition: at for definition, at in self._definitions.items() if at < definitions}
+        return bytes(self._bytes[TABLE_AT : TABLE_AT + end]), known
 
     def copy_table(self, lines: bytes, definitions: dict[Definition, int]) -> bool:
         """Take over another file's table at once; only as the first lines of this one."""
         if not self._take_table(len(lines)):
             return False
         self._bytes[TABLE_AT : TABLE_AT + len(lines)] = lines
-        self._table_end = len(lines)
+        self._written = len(lines), len(definitions)
         self._definitions = definitions
         self._words[TABLE_BYTES] = len(lines)
         return True
 
-    def _append(self, line: Sequence[Any], *, emergency: bool = False) -> bool:
+    def _append(self, line: Sequence[Any], *, emergency: bool = False, definitions: int = 0) -> bool:
         data = encode(line)
-        if not self._take_table(self._table_end + len(data), emergency=emergency):
+        end, defined = self._written
+        if not self._take_table(end + len(data), emergency=emergency):
             return False
-        at = TABLE_AT + self._table_end
-        self._bytes[at : at + len(data)] = data
-        self._table_end += len(data)
-        self._words[TABLE_BYTES] = self._table_end  # one store: whoever sees it sees the line
+        self._bytes[TABLE_AT + end : TABLE_AT + end + len(data)] = data
+        self._written = end + len(data), defined + definitions
+        self._words[TABLE_BYTES] = end + len(data)  # one store: whoever sees it sees the line
         return True
 
     # -- blocks --

@@ -50,20 +50,21 @@ def flush(settings: Settings, service: str | None = None) -> int:
         name = str(server.identity().get("service", server.path.name))
         if service not in (None, name) or server.is_alive():
             continue
-        with legacy(server) as left:
-            if left is None:
-                continue
-            if _send(settings, left):
-                print(f"sent what {name} ({server.instance_id}) had counted.")
-                server.remove()
-                sent += 1
-            else:
-                endpoint = without_password(settings.metrics_endpoint)
-                _complain(
-                    f"what {name} ({server.instance_id}) had counted was not taken by the collector at {endpoint}; it "
-                    f"stays in {server.path}. Start the collector, or set RELAY_OTEL_ENDPOINT, and try again."
-                )
-                failed += 1
+        try:
+            with legacy(server) as left:
+                if left is None:
+                    continue
+                if _send(settings, left):
+                    print(f"sent what {name} ({server.instance_id}) had counted.")
+                    server.remove()
+                    sent += 1
+                    continue
+            why = f"was not taken by the collector at {without_password(settings.metrics_endpoint)}"
+            repair = "Start the collector, or set RELAY_OTEL_ENDPOINT, and try again."
+        except Exception as error:  # of one server; there may be others
+            why, repair = f"cannot be sent ({type(error).__name__}: {error})", "Remove it if you can do without it."
+        _complain(f"what {name} ({server.instance_id}) had counted {why}; it stays in {server.path}. {repair}")
+        failed += 1
     if not sent and not failed:
         print("nothing is left to send.")
     return 1 if failed else 0

@@ -2,7 +2,8 @@
 
 Series are one when their metric and labels are. Counters, histograms and up-down counters add up; of a gauge the
 contract says which value stands. Up-down counters, and gauges that tell of a process (sum, min, max), count only while
-their process lives; a gauge whose last value counts keeps it.
+their process lives; a gauge whose last value counts keeps it. An up-down counter that nobody living has is 0 and
+stays: left out of the last export, a collector would go on with what it heard before.
 
 What is where changes seldom, so it is worked out once, as a plan; a merge then is a few calls in C per process:
 pick the cells in the plan's order, add the runs.
@@ -118,7 +119,8 @@ class _Plan:
 
     def _note(self, number: int, source: Source, record: Record) -> None:
         definition = record.definition
-        if not (source.living or outlives(definition)):
+        counts = source.living or outlives(definition)
+        if not (counts or definition.kind == "updowncounter"):
             return
         name = definition.name
         family = self._families.get(name)
@@ -137,7 +139,8 @@ class _Plan:
             series = family[1][values] = _Series(values, record.started)
         elif record.started < series.started:
             series.started = record.started
-        (series.runs if adds_up(definition) else series.gauges).append((number, record.first))
+        if counts:
+            (series.runs if adds_up(definition) else series.gauges).append((number, record.first))
 
     def _lay_out(self, sources: Sequence[Source]) -> None:
         """Layers: index lists of one source each, whose picks are as long as all runs together, and are added."""
@@ -150,7 +153,7 @@ class _Plan:
             width = len(definition.bounds) + 2 if definition.kind == "histogram" else 1
             adding: list[tuple[_Series, int, int]] = []
             for series in found.values():
-                if not series.runs:
+                if series.gauges:
                     continue
                 taken: dict[int, int] = {}
                 for number, first in series.runs:
@@ -184,7 +187,7 @@ class _Plan:
             if cells is None:
                 cells = zeroed[number] = [*sources[number].cells, 0.0]
             picks.append(pick(cells))
-        merged: tuple[float, ...] = ()
+        merged = (0.0,) * self._length
         if picks:
             merged = picks[0] if len(picks) == 1 else tuple(reduce(_added, picks))
         exemplars = self._exemplars(sources)

@@ -305,11 +305,16 @@ def join(
             made = _make(home, base, service, instance_id, attributes)
             if made is None:
                 continue
-            if enter(made):
+            entered = False
+            try:
+                entered = enter(made)
+            finally:
+                if not entered:
+                    made.remove()
+            if entered:
                 for process in leading or (me(),):
                     made.mark(process)
                 return made
-            made.remove()
     return None
 
 

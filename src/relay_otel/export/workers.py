@@ -162,7 +162,9 @@ def _sum(readings: Iterable[Reading]) -> tuple[list[list[Any]], array[float]]:
         for record in reading.table.records:
             definition = record.definition
             run = reading.cells[record.first : record.first + record.width]
-            if not outlives(definition) or run[0] != run[0]:
+            if definition.kind == "updowncounter":
+                run = array("d", bytes(8 * len(run)))  # the series stays
+            elif not outlives(definition) or run[0] != run[0]:
                 continue
             environment = record.environment or reading.table.environment or "unknown"
             key = (definition.name, shape(definition), environment, record.values)
