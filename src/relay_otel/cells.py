@@ -13,6 +13,7 @@ off, callers take ``recording.Recorder.synchronized``.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import time
@@ -104,7 +105,7 @@ class Cells:
     def join(self, make: Callable[[], CellFile | None]) -> bool:
         """Go on in the file that ``make`` makes, with what was counted so far; so will every forked child.
 
-        ``make`` may not raise; it gives None where there is no room, and the cells stay where they are. Nothing that
+        ``make`` gives None where there is no room, and the cells stay where they are. Nothing that
         other threads add meanwhile is lost. True when the cells are in a file now.
         """
         self._claim()
@@ -217,7 +218,9 @@ class Cells:
     def _renew(self) -> None:
         """In a forked child: same indices, new zeroed cells, series that begin now."""
         parents, self.file = self.file, None
-        file = self._make() if self._make is not None else None
+        file = None
+        with contextlib.suppress(OSError):
+            file = self._make() if self._make is not None else None
         if file is not None and parents is not None:
             if file.room(self.used) and file.copy_table(*parents.table()):
                 self._expect_all(file)

@@ -147,7 +147,8 @@ class _Plan:
         layers: list[tuple[int, list[int]]] = []
         by_source: dict[int, list[int]] = {}  # source -> its layers
         length = 0
-        self._exemplar_of: list[dict[int, tuple[_Series, int]]] = [{} for _ in sources]
+        self._exemplar_of: dict[int, dict[int, tuple[_Series, int]]] = {}
+        """Source -> cell -> what stands there; of sources that had an exemplar, which few have."""
         self._places: list[tuple[Definition, list[tuple[_Series, int, int]], list[_Series]]] = []
         for definition, found in self._families.values():
             width = len(definition.bounds) + 2 if definition.kind == "histogram" else 1
@@ -167,9 +168,6 @@ class _Plan:
                     if len(indices) < length:
                         indices.extend([-1] * (length - len(indices)))  # the zero behind the last cell
                     indices.extend(range(first, first + width))
-                    if sources[number].exemplars is not None and definition.kind in ("counter", "histogram"):
-                        for offset in range(width):
-                            self._exemplar_of[number][first + offset] = (series, offset)
                 adding.append((series, length, length + width))
                 length += width
             self._places.append((definition, adding, [series for series in found.values() if series.gauges]))
@@ -211,7 +209,12 @@ class _Plan:
     def _exemplars(self, sources: Sequence[Source]) -> dict[int, dict[int, Exemplar]]:
         """By id of series and offset, the newest of all sources."""
         result: dict[int, dict[int, Exemplar]] = {}
-        for source, place_of in zip(sources, self._exemplar_of, strict=True):
+        for number, source in enumerate(sources):
+            if not source.exemplars:
+                continue
+            place_of = self._exemplar_of.get(number)
+            if place_of is None:
+                place_of = self._exemplar_of[number] = self._cells_of(number)
             for cell, exemplar in source.exemplars.items():
                 place = place_of.get(cell)
                 if place is None:
@@ -221,6 +224,17 @@ class _Plan:
                 if offset not in found or found[offset].at < exemplar.at:
                     found[offset] = exemplar
         return result
+
+    def _cells_of(self, number: int) -> dict[int, tuple[_Series, int]]:
+        return {
+            first + offset: (series, offset)
+            for definition, adding, _ in self._places
+            if definition.kind in ("counter", "histogram")
+            for series, begin, end in adding
+            for source, first in series.runs
+            if source == number
+            for offset in range(end - begin)
+        }
 
 
 def _added(one: Iterable[float], other: Iterable[float]) -> Iterable[float]:
