@@ -20,12 +20,11 @@ from opentelemetry import metrics as api
 from opentelemetry.sdk.metrics.export import MetricReader
 from opentelemetry.sdk.resources import Resource
 
-from relay_otel import _guard, asgi, filelock, http, instruments, recording, runtime, signals, upstream, websockets
+from relay_otel import _guard, asgi, http, instruments, recording, runtime, signals, upstream, websockets
 from relay_otel import settings as settings_module
-from relay_otel.cellfile import ENDING, EXPORTS, WORKS, CellFile
-from relay_otel.export import exposition, otlp, outgoing, senders, stock
+from relay_otel.cellfile import ENDING, EXPORTS, WORKS
+from relay_otel.export import exposition, otlp, outgoing, senders, stock, workers
 from relay_otel.export import port as metrics_port
-from relay_otel.export.workers import Workers
 from relay_otel.kinds import Counter
 from relay_otel.meter import HTTP_SCOPES, ContractMeterProvider
 from relay_otel.settings import Settings, without_password
@@ -111,7 +110,7 @@ class Handle:
 _lock = threading.RLock()
 _handle: Handle | None = None
 _contract_provider: ContractMeterProvider | None = None
-_workers: Workers | None = None
+_workers: workers.Workers | None = None
 """This process and its siblings: for the life of the process, since its counts are in a file among theirs."""
 _dead: list[runtime.Server] = []
 """Servers of this service that ended before they had sent everything."""
@@ -206,52 +205,18 @@ def _start(handle: Handle) -> None:
 
 
 def _join(settings: Settings, resource: _Resource) -> None:
-    """Become one of the processes of the server that this one belongs to."""
+    """Become one of the processes of the server that this one belongs to; once in the life of the process."""
     global _workers
     if _workers is None:
-        recorder = recording.default
-
-        def make(server: runtime.Server) -> CellFile | None:
-            try:
-                file = server.make_file()
-            except OSError as error:
-                _guard.say_once(
-                    "runtime:file",
-                    f"no file for the counts of this process can be made in {server.path} ({error.strerror or error}); "
-                    "it answers and exports for itself alone. Make room there, or set RELAY_OTEL_RUNTIME_DIR to "
-                    "another directory.",
-                )
-                return None
-            file.environment(recorder.environment or "unknown")
-            return file
-
-        def enter(server: runtime.Server) -> bool:
-            try:
-                return recorder.join(lambda: make(server), server.admitted)
-            except OSError:
-                return False
-
-        found = runtime.join(
+        _workers = workers.join(
+            recording.default,
             resource.service,
             settings.runtime_dir,
             resource.instance_id,
             resource.server.attributes,
-            enter,
             _dead.append if settings.otlp else runtime.Server.remove,
         )
-        if found is None:
-            # Where the system has no such locks nothing can be done about it, and mostly there is one process.
-            if filelock.available():
-                _guard.say_once(
-                    "runtime:none",
-                    "no directory can be shared with other processes of this server, so /metrics shows the process "
-                    "that answers, and each exports for itself; set RELAY_OTEL_RUNTIME_DIR to a local directory that "
-                    "this user may write to.",
-                )
-        else:
-            resource.belong(found.instance_id)
-        _workers = Workers(recorder, found)
-    elif _workers.server is not None:
+    if _workers.server is not None:
         resource.belong(_workers.server.instance_id)
     _tell(ENDING, False)
 
@@ -267,21 +232,21 @@ def _start_prometheus(handle: Handle, resource: _Resource) -> None:
         return
     handle._stock = _stock_metrics(handle, resource, read=True)
 
-    workers, others = _siblings(), handle._stock
+    siblings, others = _siblings(), handle._stock
     duration = recorder.instrument(instruments.RELAY_OTEL_SCRAPE_DURATION_SECONDS).bind()
     handle.endpoint = exposition.MetricsEndpoint(
-        workers.collect,
+        siblings.collect,
         exposition.Access(settings.metrics_token, settings.metrics_public),
-        stock=lambda openmetrics: others.text(openmetrics, alone=workers.alone),
+        stock=lambda openmetrics: others.text(openmetrics, alone=siblings.alone),
         observe=lambda seconds: duration.set(seconds),
-        remark=lambda: PARTIAL if workers.lacks else "",
+        remark=lambda: PARTIAL if siblings.lacks else "",
     )
 
 
-def _siblings() -> Workers:
+def _siblings() -> workers.Workers:
     global _workers
     if _workers is None:  # joining failed
-        _workers = Workers(recording.default, None)
+        _workers = workers.Workers(recording.default, None)
     return _workers
 
 

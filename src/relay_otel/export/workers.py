@@ -14,19 +14,20 @@ import threading
 import time
 import weakref
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import fsum, isclose
 from pathlib import Path
 from typing import Any
 
 from relay_otel import _guard, filelock, instruments
-from relay_otel.cellfile import ENDING, EXPORTS, WORKS, Reading, Unreadable, definition_line, write
+from relay_otel.cellfile import ENDING, EXPORTS, WORKS, CellFile, Reading, Unreadable, definition_line, write
 from relay_otel.definitions import Definition
 from relay_otel.exemplars import Exemplar
 from relay_otel.merging import Family, Merger, Point, Source, adds_up, outlives, shape
 from relay_otel.recording import Recorder
-from relay_otel.runtime import Server
+from relay_otel.runtime import VARIABLE, Server
+from relay_otel.runtime import join as join_directory
 from relay_otel.runtime import leave as leave_directory
 
 READ_WAIT_SECONDS = 0.2
@@ -372,6 +373,49 @@ class Workers:
         self.flag(WORKS)
         if flags & EXPORTS:
             self.flag(EXPORTS)
+
+
+def join(
+    recorder: Recorder,
+    service: str,
+    wanted: str | None,
+    instance_id: str,
+    attributes: Mapping[str, object],
+    left: Callable[[Server], None],
+) -> Workers:
+    """Have ``recorder`` go on in a file beside those of its siblings. The arguments are those of ``runtime.join``.
+
+    Where that cannot be, it is said, and the process is alone.
+    """
+
+    def make(server: Server) -> CellFile | None:
+        try:
+            file = server.make_file()
+        except OSError as error:
+            _guard.say_once(
+                "runtime:file",
+                f"no file for the counts of this process can be made in {server.path} ({error.strerror or error}); "
+                f"it answers and exports for itself alone. Make room there, or set {VARIABLE} to another directory.",
+            )
+            return None
+        file.environment(recorder.environment or "unknown")
+        return file
+
+    def enter(server: Server) -> bool:
+        try:
+            return recorder.join(lambda: make(server), server.admitted)
+        except OSError:
+            return False
+
+    server = join_directory(service, wanted, instance_id, attributes, enter, left)
+    # Where the system has no such locks nothing can be done about it, and mostly there is one process.
+    if server is None and filelock.available():
+        _guard.say_once(
+            "runtime:none",
+            "no directory can be shared with other processes of this server, so /metrics shows the process that "
+            f"answers, and each exports for itself; set {VARIABLE} to a local directory that this user may write to.",
+        )
+    return Workers(recorder, server)
 
 
 class Turn:
