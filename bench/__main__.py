@@ -10,7 +10,7 @@ import platform
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import exposition, http, instruments
+from bench import exposition, http, instruments, workers
 from bench.measure import Table
 
 RESULTS = Path(__file__).with_name("results.md")
@@ -36,6 +36,9 @@ PARTS: dict[str, Callable[[int | None], list[Table]]] = {
     "http": lambda rounds: http.tables() if rounds is None else http.tables(rounds, starts=min(rounds, http.STARTS)),
     "instruments": lambda rounds: instruments.tables() if rounds is None else instruments.tables(rounds),
     "exposition": lambda rounds: exposition.tables() if rounds is None else exposition.tables(rounds),
+    "workers": lambda rounds: (
+        workers.tables() if rounds is None else workers.tables(rounds, calls_rounds=rounds, lives=rounds)
+    ),
 }
 
 

@@ -54,7 +54,8 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """One budget of design.md: ``candidate`` may take at most 1/``part`` of what ``beside`` takes."""
+    """One budget of design.md: ``candidate`` may take at most 1/``part`` of what ``beside`` takes; more than it where
+    ``part`` is below 1."""
 
     candidate: str
     part: float
@@ -87,7 +88,8 @@ def compared(cost: Mapping[str, Spread], ours: str, budgets: Sequence[Budget]) -
 
 
 def _verdict(ours: float, theirs: float, budget: Budget) -> str:
-    return f"ours <= 1/{budget.part:g}: {'met' if ours * budget.part <= theirs else 'NOT met'}"
+    asked = f"1/{budget.part:g}" if budget.part >= 1 else f"{1 / budget.part:g}x"
+    return f"ours <= {asked}: {'met' if ours * budget.part <= theirs else 'NOT met'}"
 
 
 def _ratio(cost: float, ours: float) -> str:

@@ -22,6 +22,7 @@ import zlib
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -392,6 +393,8 @@ class Reading:
     """Its process held it."""
     exemplars: list[tuple[int, float, float, int, int]] = field(default_factory=list)
     """Cell, value, time, trace id, span id."""
+    number: int = field(default_factory=count(1).__next__)
+    """Of this reading among all of this process: no other ever has it, as an ``id()`` may."""
 
     def read(self) -> None:
         """Read it now.

@@ -2,8 +2,8 @@
 
     python tests/e2e/jobs.py fork | forkserver | spawn
 
-JOBS_CONFIGURE=1: it calls configure() itself, at import, so children that are not forks call it again. When the
-children have ended, "ended" is printed and the parent goes on until a line comes.
+JOBS_CONFIGURE=1: it calls configure() itself, at import, so children that are not forks call it again;
+JOBS_CONFIGURE=parent: these do not. When the children have ended, "ended" is printed and the parent goes on until a line comes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 
 import relay_otel
 
-if os.environ.get("JOBS_CONFIGURE") == "1":
+if os.environ.get("JOBS_CONFIGURE") in ("1", __name__.replace("__main__", "parent")):
     relay_otel.configure()
 
 jobs = relay_otel.counter("jobs", labels=("by",), unit="{job}", description="Jobs done.")

@@ -193,7 +193,7 @@ def _sum(readings: Iterable[Reading]) -> tuple[list[list[Any]], array[float]]:
 def source_of(reading: Reading, environment: str) -> Source:
     exemplars = {cell: Exemplar(trace, span, value, at) for cell, value, at, trace, span in reading.exemplars}
     return Source(
-        (reading.path.name, id(reading)),
+        reading.number,
         reading.table.records,
         reading.cells,
         reading.table.environment or environment,
