@@ -21,10 +21,9 @@ import time
 import zlib
 from array import array
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from relay_otel import filelock
 from relay_otel.definitions import Definition, Label
@@ -66,8 +65,7 @@ class Unreadable(Exception):
     """Why a file cannot be used; reads on from "FILE "."""
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One series and its cells."""
 
     definition: Definition
@@ -380,21 +378,23 @@ def _check(cell: int, value: float, at: float, high: int, low: int, span: int) -
 # -- reading --
 
 
-@dataclass
 class Reading:
     """One file as it was read last; the table is parsed once, line by line as it grows."""
 
-    path: Path
-    table: Table = field(default_factory=Table)
-    parsed: int = 0
-    cells: array[float] = field(default_factory=lambda: array("d"))
-    flags: int = 0
-    alive: bool = False
-    """Its process held it."""
-    exemplars: list[tuple[int, float, float, int, int]] = field(default_factory=list)
-    """Cell, value, time, trace id, span id."""
-    number: int = field(default_factory=count(1).__next__)
-    """Of this reading among all of this process: no other ever has it, as an ``id()`` may."""
+    _numbers = count(1)
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.table = Table()
+        self.parsed = 0
+        self.cells = array("d")
+        self.flags = 0
+        self.alive = False
+        """Its process held it."""
+        self.exemplars: list[tuple[int, float, float, int, int]] = []
+        """Cell, value, time, trace id, span id."""
+        self.number = next(self._numbers)
+        """Of this reading among all of this process: no other ever has it, as an ``id()`` may."""
 
     def read(self) -> None:
         """Read it now.

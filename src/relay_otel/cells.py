@@ -20,7 +20,6 @@ import time
 import weakref
 from array import array
 from collections.abc import Callable
-from dataclasses import replace
 from math import nan
 from typing import cast
 
@@ -131,7 +130,7 @@ class Cells:
     def rename(self, values: dict[int, tuple[str, ...]]) -> None:
         """Other label values for the series that begin at these cells; before they are in a file."""
         self.records[:] = [
-            replace(record, values=values[record.first]) if record.first in values else record
+            record._replace(values=values[record.first]) if record.first in values else record
             for record in self.records
         ]
         self.generation += 1
@@ -156,7 +155,7 @@ class Cells:
         for record in self.records:
             fresh[record.first] = UNTOUCHED[record.definition.kind]
         self.buffer[0][: self.used] = memoryview(fresh)
-        self.records[:] = [replace(record, started=now) for record in self.records]
+        self.records[:] = [record._replace(started=now) for record in self.records]
         self.generation += 1
 
     def _hand_on(self) -> None:
@@ -232,7 +231,7 @@ class Cells:
         if parents is not None:
             parents.abandon()
         now = time.time()
-        self.records[:] = [replace(record, started=now) for record in self.records]
+        self.records[:] = [record._replace(started=now) for record in self.records]
         self.generation += 1
         buffer = self._never_set(file.cells) if file is not None else None
         if file is None or not file.publish():

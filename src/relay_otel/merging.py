@@ -12,9 +12,9 @@ pick the cells in the plan's order, add the runs.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import reduce
 from operator import add, itemgetter
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from relay_otel.cellfile import Record
@@ -22,6 +22,8 @@ from relay_otel.definitions import Definition
 from relay_otel.exemplars import Exemplar, Found
 
 ENVIRONMENT = "environment"
+
+_NO_EXEMPLARS: Mapping[int, Exemplar] = MappingProxyType({})
 
 
 class Point(NamedTuple):
@@ -36,16 +38,14 @@ class Point(NamedTuple):
     """By index into ``cells``; None where there are none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Family:
+class Family(NamedTuple):
     """One instrument and its series at one instant."""
 
     definition: Definition
     points: list[Point]
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """What one process has counted, or many that ended."""
 
     key: Hashable
@@ -55,7 +55,7 @@ class Source:
     environment: str
     """Of records that name none."""
     living: bool = True
-    exemplars: Mapping[int, Exemplar] = field(default_factory=dict)
+    exemplars: Mapping[int, Exemplar] = _NO_EXEMPLARS
     """By cell."""
 
 

@@ -21,14 +21,13 @@ import contextlib
 import hashlib
 import json
 import os
-import secrets
 import shutil
 import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from relay_otel import _guard, filelock
 from relay_otel.cellfile import SUFFIX, CellFile
@@ -52,8 +51,7 @@ NETWORK = frozenset(
 """File systems on which locks and shared memory cannot be relied on."""
 
 
-@dataclass(frozen=True, slots=True)
-class Server:
+class Server(NamedTuple):
     """The directory of one server."""
 
     path: Path
@@ -105,7 +103,7 @@ class Server:
             OSError: there is no room, or the directory is gone.
         """
         this = me()
-        return CellFile(self.path / f"worker-{this.pid}-{this.ticks}-{secrets.token_hex(4)}{SUFFIX}")
+        return CellFile(self.path / f"worker-{this.pid}-{this.ticks}-{os.urandom(4).hex()}{SUFFIX}")
 
     def mark(self, process: Process, word: str = "leader") -> None:
         """Note a process whose workers belong here; ``without``: one that belongs here and found no room."""
@@ -162,7 +160,7 @@ class Server:
 
     def remove(self) -> None:
         """Take it off the file system."""
-        gone = self.path.with_name(f".gone-{secrets.token_hex(4)}")
+        gone = self.path.with_name(f".gone-{os.urandom(4).hex()}")
         with contextlib.suppress(OSError):
             self.path.rename(gone)  # so that nobody joins what is half removed
             shutil.rmtree(gone, ignore_errors=True)
@@ -175,8 +173,7 @@ def _process(name: str) -> Process:
     return Process(int(pid), int(ticks)) if pid.isdecimal() and ticks.isdecimal() else Process(0, -1)
 
 
-@dataclass(frozen=True, slots=True)
-class Home:
+class Home(NamedTuple):
     """``relay-otel-<uid>`` in one place."""
 
     path: Path
@@ -324,7 +321,7 @@ def _base(service: str, *, named: bool) -> str:
 
 
 def _make(home: Home, base: str, service: str, instance_id: str, attributes: Mapping[str, object]) -> Server | None:
-    server = Server(home.path / f"{base}-{secrets.token_hex(4)}")
+    server = Server(home.path / f"{base}-{os.urandom(4).hex()}")
     identity = {
         "service": service,
         "instance_id": instance_id,

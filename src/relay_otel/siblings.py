@@ -13,7 +13,6 @@ import os
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from types import FrameType
 from typing import Any, NamedTuple, Self
 
@@ -26,8 +25,7 @@ class _Stat(NamedTuple):
     ticks: int
 
 
-@dataclass(frozen=True, slots=True)
-class Process:
+class Process(NamedTuple):
     """A process, by what its successor under the same pid does not share."""
 
     pid: int

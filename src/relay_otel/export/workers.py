@@ -15,10 +15,9 @@ import time
 import weakref
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from math import fsum, isclose
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from relay_otel import _guard, filelock, instruments
 from relay_otel.cellfile import ENDING, EXPORTS, WORKS, CellFile, Reading, Unreadable, definition_line, write
@@ -47,13 +46,12 @@ _STATE = struct.Struct("<dQQd")
 of its points in nanoseconds, the pid that sent it, and the sum of all counters and histograms it carried."""
 
 
-@dataclass
-class Snapshot:
+class Snapshot(NamedTuple):
     """The processes of a server as they were read last."""
 
-    readings: list[Reading] = field(default_factory=list)
+    readings: list[Reading]
     """Of the others."""
-    retired: Reading | None = None
+    retired: Reading | None
     missing: bool = False
     """This process's own file is not in the directory."""
     lacks: bool = False
@@ -68,7 +66,7 @@ class Reader:
 
     def __init__(self, server: Server) -> None:
         self.server = server
-        self.last = Snapshot()
+        self.last = Snapshot([], None)
         self.unreadable: dict[str, str] = {}
         """File -> why; of those found since the last look."""
         self._readings: dict[str, Reading] = {}
@@ -270,12 +268,12 @@ class Workers:
     def _snapshot(self) -> Snapshot:
         file, reader = self.recorder.cells.file, self._reader
         if file is None or reader is None or self._gone:
-            return Snapshot()
+            return Snapshot([], None)
         try:
             snapshot = reader.read(file.name)
         except GONE as error:
             self.lose(error.strerror or str(error))
-            return Snapshot()
+            return Snapshot([], None)
         except OSError:  # such as too many open files, which goes by
             return reader.last
         for name, why in reader.unreadable.items():
@@ -284,7 +282,7 @@ class Workers:
         reader.unreadable.clear()
         if snapshot.missing:
             self.lose("its file of this process is gone")
-            return Snapshot()
+            return Snapshot([], None)
         return snapshot
 
     @property
@@ -531,8 +529,7 @@ def _unpack(data: bytes) -> tuple[float, int, int, float]:
 # -- what a dead server left --
 
 
-@dataclass(frozen=True)
-class Legacy:
+class Legacy(NamedTuple):
     """What a dead server had not sent."""
 
     server: Server
