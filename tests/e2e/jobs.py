@@ -3,7 +3,8 @@
     python tests/e2e/jobs.py fork | forkserver | spawn
 
 JOBS_CONFIGURE=1: it calls configure() itself, at import, so children that are not forks call it again;
-JOBS_CONFIGURE=parent: these do not. When the children have ended, "ended" is printed and the parent goes on until a line comes.
+JOBS_CONFIGURE=parent: these do not. When the children have ended, "ended" is printed and the parent goes on until a
+line comes.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
+from typing import Any
 
 import relay_otel
 
@@ -33,7 +35,7 @@ def work(by: str, times: int) -> None:
 
 
 def main(method: str) -> None:
-    context = multiprocessing.get_context(method)
+    context: Any = multiprocessing.get_context(method)
     work("parent", OF_PARENT)
     children = [context.Process(target=work, args=("child", n)) for n in range(1, CHILDREN + 1)]
     for child in children:

@@ -321,6 +321,8 @@ def test_gunicorn_ends_in_time_when_the_collector_hangs(protocol: str, interval:
         with server:
             with client_of(server) as client:
                 Book().visit(client)
+            # gunicorn forgets a worker that it forks while it is told to end.
+            await_(lambda: server.log.read_text().count("ASGI server listening") == 2, "the workers did not start")
             assert -signal.SIGKILL != server.stop(grace=GUNICORN_SECONDS), server.log.read_text()
 
 

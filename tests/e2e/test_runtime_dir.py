@@ -129,7 +129,10 @@ def test_a_place_that_fills_up_while_running(collector: Collector, tmp_path: Pat
         text = shop.metrics()
         other = total(text, "orders_total", plan="other")
         assert other > 0, "the file system was not full"
-        assert other == total(text, "relay_otel_series_limited_total", metric="orders_total")
+        # A worker that had no such series before has no room for it, and counts them under `other` too.
+        assert other <= sum(
+            total(text, "relay_otel_series_limited_total", metric=metric) for metric in ("orders_total", "other")
+        )
         assert (served(shop), 0.0) == (total(text, "http_requests_total"), total(text, "relay_otel_partial"))
         assert shop.orders == pushed(shop, "orders_total", shop.orders)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from relay_otel import runtime
+from relay_otel import filelock, runtime
 from relay_otel.cellfile import ENDING, EXPORTS, WORKS, CellFile
 from relay_otel.definitions import Definition, Label
 from relay_otel.export.workers import Turn, Workers, legacy, total
@@ -272,3 +272,18 @@ def test_what_a_dead_server_had_sent_is_removed(server: Server) -> None:
     with legacy(server) as left:
         assert left is None
     assert not server.path.exists()
+
+
+def test_no_answer_is_better_than_one_that_steps_back(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that has never read its siblings does not answer without them; one that has, goes on with what it
+    knew."""
+    monkeypatch.setattr("relay_otel.export.workers.FIRST_WAIT_SECONDS", 0.05)
+    (one, _), (_, fresh), (_, knows) = process(server), process(server), process(server)
+    one.counter(definition("counter")).add(5, {"plan": "a"})
+    assert {"a": 5.0} == shown(knows.collect())
+    with filelock.locked(server.lock):
+        with pytest.raises(OSError, match="a sibling has held"):
+            fresh.collect()
+        assert not fresh.can_answer() and knows.can_answer()
+        assert {"a": 5.0} == shown(knows.collect())
+    assert {"a": 5.0} == shown(fresh.collect())

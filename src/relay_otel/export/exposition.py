@@ -126,7 +126,10 @@ class MetricsEndpoint:
     def answer(self, headers: Headers) -> Answer:
         """The answer to a scrape with these headers, by somebody who may read."""
         openmetrics = wants_openmetrics(headers)
-        body = self.text(openmetrics=openmetrics).encode()
+        try:
+            body = self.text(openmetrics=openmetrics).encode()
+        except OSError as error:  # no answer is better than one that steps back
+            return _answer(503, "text/plain; charset=utf-8", f"relay-otel: {error.strerror}\n".encode())
         more = [(b"vary", b"Accept, Accept-Encoding")]
         if wants_gzip(headers, len(body)):
             body = gzip(body)

@@ -44,7 +44,7 @@ class Outgoing:
         return self.workers.turn.wait(interval)
 
     def take(self, interval: float, *, forced: bool = False, wait: float = 0.0) -> bool:
-        return self.workers.turn.take(interval, forced=forced, wait=wait)
+        return self.workers.can_answer() and self.workers.turn.take(interval, forced=forced, wait=wait)
 
     def give_back(self, arrived: bool) -> None:
         sent, self._sending = self._sending, []

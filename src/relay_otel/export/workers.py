@@ -8,6 +8,7 @@ either the old truth or the new one.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import struct
 import threading
@@ -31,6 +32,9 @@ from relay_otel.runtime import leave as leave_directory
 
 READ_WAIT_SECONDS = 0.2
 """For a sibling that folds. Longer only if it was stopped in that moment; then the siblings' last numbers serve."""
+
+FIRST_WAIT_SECONDS = 2.0
+"""The same for a process that has no last numbers: an answer without its siblings would be one that steps back."""
 
 GRACE = 0.25
 """Of an interval: how much later than due another process than the last exports the server's totals."""
@@ -67,6 +71,7 @@ class Reader:
     def __init__(self, server: Server) -> None:
         self.server = server
         self.last = Snapshot([], None)
+        self.has_read = False
         self.unreadable: dict[str, str] = {}
         """File -> why; of those found since the last look."""
         self._readings: dict[str, Reading] = {}
@@ -80,9 +85,12 @@ class Reader:
             OSError: the directory is gone or may not be read, or a file cannot be read at this moment: an answer
                 without it would be one that steps back.
         """
-        with filelock.locked(self.server.lock, shared=True, wait=READ_WAIT_SECONDS) as held:
+        wait = READ_WAIT_SECONDS if self.has_read else FIRST_WAIT_SECONDS
+        with filelock.locked(self.server.lock, shared=True, wait=wait) as held:
             if held:
-                self.last = self._read(own)
+                self.last, self.has_read = self._read(own), True
+        if not self.has_read:
+            raise BlockingIOError(errno.EAGAIN, "a sibling has held the directory for long")
         return self.last
 
     def _read(self, own: str | None) -> Snapshot:
@@ -238,6 +246,18 @@ class Workers:
         """Whether only this process is known here."""
         return self.server is None or self._gone or self.recorder.cells.file is None
 
+    def can_answer(self) -> bool:
+        """Whether the siblings were ever read, or can be now."""
+        reader = self._reader
+        if self.partial or reader is None or reader.has_read:
+            return True
+        try:
+            with self._lock:
+                self._snapshot()
+        except OSError:
+            return False
+        return True
+
     @property
     def lacks(self) -> bool:
         """Whether an answer lacks the counts of any process of this server."""
@@ -246,7 +266,11 @@ class Workers:
     # -- the answer --
 
     def collect(self) -> list[Family]:
-        """Every series of the server, at one instant."""
+        """Every series of the server, at one instant.
+
+        Raises:
+            OSError: the siblings cannot be read now, and never could: an answer without them would step back.
+        """
         with self._lock:
             self.recorder.count_limits()
             snapshot = self._snapshot()
@@ -275,6 +299,8 @@ class Workers:
             self.lose(error.strerror or str(error))
             return Snapshot([], None)
         except OSError:  # such as too many open files, which goes by
+            if not reader.has_read:
+                raise
             return reader.last
         for name, why in reader.unreadable.items():
             self.recorder.count_dropped("unreadable")
@@ -337,9 +363,12 @@ class Workers:
         return bool(self._flags & ENDING)
 
     def others(self, flag: int, without: int = 0) -> int:
-        """How many living siblings have ``flag`` and not ``without``."""
-        with self._lock:
-            living = self._snapshot().living()
+        """How many living siblings have ``flag`` and not ``without``; none, where they cannot be read."""
+        try:
+            with self._lock:
+                living = self._snapshot().living()
+        except OSError:
+            return 0
         return sum(1 for each in living if each.flags & flag and not each.flags & without)
 
     @property
@@ -499,7 +528,12 @@ class Turn:
     def all_sent(self) -> bool:
         """Whether the last export carried all that the server has counted."""
         workers = self._workers
-        return workers.partial or isclose(_state(self._path())[3], total(workers.collect()), rel_tol=TOLERANCE)
+        if workers.partial:
+            return True
+        try:
+            return isclose(_state(self._path())[3], total(workers.collect()), rel_tol=TOLERANCE)
+        except OSError:
+            return False
 
     def _path(self) -> Path:
         server = self._workers.server

@@ -1,0 +1,1 @@
+"""A Celery worker whose tasks count what the business wants to know."""
