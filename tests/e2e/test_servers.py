@@ -26,7 +26,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from tests.e2e.jobs import COUNTED
 from tests.e2e.matrix import STOCK, Book, Row, Traffic
 from tests.e2e.served import settled, total
-from tools.process import HOST, ROOT, accepts, await_, clean_environment, fetch, free_port
+from tools.process import HOST, ROOT, StackError, accepts, await_, clean_environment, fetch, free_port
 from tools.stack import Collector, Prometheus, Server, gunicorn, uvicorn
 
 APP = "tests.e2e.matrix:create_app()"
@@ -385,7 +385,16 @@ class Tap:
 
 
 def sender(port: int) -> int:
-    """The process at the other end of a connection from that port; 0 when it is gone."""
+    """The process at the other end of a connection from that port, which waits for an answer; 0 when it is gone.
+
+    Asked again: a line of /proc/net/tcp can be missing while connections around it come and go.
+    """
+    with suppress(StackError):
+        return await_(lambda: _sender(port) or None, "the sender is gone", 2)
+    return 0
+
+
+def _sender(port: int) -> int:
     local = f"0100007F:{port:04X}"
     lines = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines())
     inode = next((fields[9] for fields in lines if fields[1] == local), None)
