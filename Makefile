@@ -24,8 +24,8 @@ help: ## this list
 	@touch $@
 
 setup: .venvs/dev/.ready ## the development environment in .venvs/dev
-ENVIRONMENTS := dev sdk-latest fastapi-0.141 beside-distro beside-logfire
-setup-all: $(ENVIRONMENTS:%=.venvs/%/.ready) ## the environments tests run in: two SDKs, two FastAPIs, two other distributions
+ENVIRONMENTS := dev sdk-latest fastapi-0.141 sqlalchemy-2.0 beside-distro beside-logfire
+setup-all: $(ENVIRONMENTS:%=.venvs/%/.ready) ## the environments tests run in: two SDKs, FastAPIs and SQLAlchemys, two other distributions
 
 tools: ## the pinned binaries: collector, Prometheus, promtool, blackbox_exporter; cached outside the checkout
 	@$(PYTHON) tools/install.py
