@@ -46,14 +46,17 @@ def configure(
     health_paths: Sequence[str] | None = None,
     excluded_urls: Sequence[str] | None = None,
     http_semconv_metrics: bool | None = None,
+    slow_query_seconds: float | None = None,
+    database_ping: bool | None = None,
     strict: bool | None = None,
     traces_exporter: str | None = None,
     logs_exporter: str | None = None,
     config_file: str | None = None,
 ) -> Handle:
-    """Record every HTTP request of the process's FastAPI and Starlette apps, answer ``/metrics``, push OTLP.
+    """Record every HTTP request of the process's FastAPI and Starlette apps and every query of its SQLAlchemy engines,
+    answer ``/metrics``, push OTLP.
 
-    Works before or after the apps are made, at import time, with or without lifespan; a second call returns the
+    Works before or after apps and engines are made, at import time, with or without lifespan; a second call returns the
     first call's handle. An argument that is None leaves the setting to its variables and its default: the table is
     docs/settings.md. A value that cannot be used is said in one line on stderr; nothing is raised for it.
 
@@ -74,6 +77,8 @@ def configure(
         health_paths: templates of health checks; they are in no SLO.
         excluded_urls: regular expressions searched in the path; what matches is counted nowhere.
         http_semconv_metrics: leave FastAPI's own HTTP metrics on.
+        slow_query_seconds: a database query that takes longer is slow.
+        database_ping: ask idle databases for a sign of life every 15 s.
         strict: raise relay-otel's own failures.
         traces_exporter: where spans go, e.g. ``otlp``.
         logs_exporter: where log records go, those of ``logging`` among them, e.g. ``otlp``.

@@ -20,7 +20,7 @@ from opentelemetry import metrics as api
 from opentelemetry.sdk.metrics.export import MetricReader
 from opentelemetry.sdk.resources import Resource
 
-from relay_otel import _guard, asgi, http, instruments, recording, runtime, signals, upstream, websockets
+from relay_otel import _guard, asgi, db, engines, http, instruments, recording, runtime, signals, upstream, websockets
 from relay_otel import settings as settings_module
 from relay_otel.cellfile import ENDING, EXPORTS, WORKS
 from relay_otel.export import exposition, otlp, outgoing, senders, stock, workers
@@ -83,6 +83,7 @@ class Handle:
             timeout = max(0.1, min(timeout, self._deadline - time.monotonic()))
         deadline = time.monotonic() + timeout * 0.95
         asgi.uninstall()
+        engines.uninstall()
         # On threads: the stock SDK may be waiting for a user's callback that does not come back.
         ends = [*self._ends, *(functools.partial(p.remove_metric_reader, r) for p, r in self._readers)]
         others = [threading.Thread(target=_quietly, args=(end,), daemon=True) for end in ends]
@@ -198,7 +199,7 @@ def _start(handle: Handle) -> None:
     provider.flush = lambda timeout_millis: handle.force_flush(timeout_millis / 1000)
     recorder.instrument(instruments.RELAY_OTEL_BUILD_INFO).bind(version=VERSION).set(1)
     _born_at_zero(recorder.counter(instruments.RELAY_OTEL_DROPPED_TOTAL))
-    for part in (_start_prometheus, _start_port, _start_otlp, _start_http, _start_others):
+    for part in (_start_prometheus, _start_port, _start_otlp, _start_http, _start_database, _start_others):
         with _guard.guard(part.__name__.removeprefix("_start_")):  # one that fails costs only itself
             part(handle, resource)
     _hook_exit()
@@ -348,6 +349,20 @@ def _start_http(handle: Handle, resource: _Resource) -> None:
         http.HttpMetrics(recording.default, options, handle.endpoint, adopt),
         websockets.WebSocketMetrics(recording.default, settings.excluded_urls),
     )
+
+
+def _start_database(handle: Handle, resource: _Resource) -> None:
+    settings = handle.settings
+    if settings.export == "none":
+        return
+    metrics = db.DatabaseMetrics(
+        recording.default,
+        db.DatabaseOptions(slow_seconds=settings.slow_query_seconds),
+        engines.describe_compiled,
+    )
+    # A test's database is asked for nothing that the test did not ask for.
+    asked = "database_ping" in settings.origins or not _under_pytest()
+    engines.install(metrics, ping=settings.database_ping and asked)
 
 
 _SIGNALS = (("traces", signals.start_traces), ("logs", signals.start_logs))

@@ -57,6 +57,7 @@ class Recorder:
         """None until traces are made."""
         self.lock = threading.RLock()  # reentrant: a finalizer that runs inside it may itself record
         self._when_traced: list[weakref.WeakMethod[Callable[[Exemplars], None]]] = []
+        self._before_collecting: list[weakref.WeakMethod[Callable[[], None]]] = []
         self._locked = locked if locked is not None else not _gil_enabled()
         self._instruments: dict[str, Instrument] = {}
         self._merger = Merger()
@@ -209,6 +210,13 @@ class Recorder:
 
     # -- the way out --
 
+    def before_collecting(self, read: Callable[[], None]) -> None:
+        """Call the method ``read`` before each collection, as long as its object lives: it sets what is not recorded as
+        it happens but can be read at any time."""
+        with self.lock:
+            self._before_collecting = [each for each in self._before_collecting if each() is not None]
+            self._before_collecting.append(weakref.WeakMethod(read))
+
     def join(self, make: Callable[[], CellFile | None], admissions: Path) -> bool:
         """Go on in a file that siblings can read, under the limits of the whole service; see ``Cells.join``.
 
@@ -226,6 +234,11 @@ class Recorder:
 
     def source(self) -> Source:
         """What this process has counted, at this instant."""
+        for each in self._before_collecting:
+            read = each()
+            if read is not None:
+                with _guard.guard("read before collecting"):
+                    read()
         if self.exemplars is None and self.exemplar_filter != "always_off" and traces_are_made():
             self.trace_exemplars()
         # Before the cells: what an exemplar tells of has then been counted in them.

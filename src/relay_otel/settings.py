@@ -69,6 +69,16 @@ def _milliseconds(value: str) -> float:
     return number / 1000
 
 
+def _seconds(value: str) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        number = 0.0
+    if not 0.001 <= number <= 86_400:
+        raise Unusable("give seconds from 0.001 to 86400, like 1.")
+    return number
+
+
 def exporter_protocol(value: str) -> str:
     """``grpc`` or ``http/protobuf``.
 
@@ -284,6 +294,19 @@ SETTINGS: tuple[Setting, ...] = (
         "Leave FastAPI's and contrib's own HTTP metrics (`http.server.*`) on beside ours.",
     ),
     Setting(
+        "slow_query_seconds",
+        (("RELAY_OTEL_SLOW_QUERY_SECONDS", _seconds),),
+        1.0,
+        "A database query that takes longer is counted as slow and logged, without its literals.",
+    ),
+    Setting(
+        "database_ping",
+        (("RELAY_OTEL_DATABASE_PING", _flag),),
+        True,
+        "Ask the database of a connection pool that nobody uses for a sign of life, at most every 15 s. Off under "
+        "pytest unless it is set.",
+    ),
+    Setting(
         "strict",
         (("RELAY_OTEL_STRICT", _flag),),
         False,
@@ -340,6 +363,8 @@ class Settings:
     health_paths: tuple[str, ...] = HEALTH_PATHS
     excluded_urls: tuple[str, ...] = ()
     http_semconv_metrics: bool = False
+    slow_query_seconds: float = 1.0
+    database_ping: bool = True
     strict: bool = False
     disabled: bool = False
     traces_exporter: str | None = None

@@ -1,0 +1,234 @@
+"""SQLAlchemy's classes in; each cursor execution, checkout and connect told to ``DatabaseMetrics``.
+
+Listeners on the classes hear every engine, sync and async, made before or after. What no event tells is wrapped once:
+``Engine.raw_connection`` (how long a checkout took), the pools' ``_do_return_conn`` (their numbers have changed, also by
+``detach()``), and the record's connect (which events hear of only when it worked).
+
+SQLAlchemy's listeners stay for the life of the process: to remove one while another thread goes through them would
+raise in the app. After ``uninstall`` they do nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable, Iterator
+from time import perf_counter
+from typing import Any
+
+import wrapt
+
+from relay_otel import _guard
+from relay_otel.db import DatabaseMetrics, outcome_of
+from relay_otel.pools import Database, Watch
+
+_active: DatabaseMetrics | None = None
+_watch: Watch | None = None
+_hooked = False
+
+
+def install(metrics: DatabaseMetrics, *, ping: bool = False) -> None:
+    """Record the executions of every SQLAlchemy engine of the process, made before or after this call.
+
+    SQLAlchemy is not imported: it is prepared when it is.
+
+    Args:
+        metrics: where it is counted.
+        ping: look at the pools every 15 s, and ask idle databases for a sign of life.
+    """
+    global _active, _watch, _hooked
+    if _watch is not None:
+        _watch.stop()
+    _active, _watch = metrics, Watch(metrics.pools, _ping) if ping else None
+    if not _hooked:
+        _hooked = True
+        wrapt.register_post_import_hook(_prepare, "sqlalchemy")
+
+
+def describe_compiled(compiled: Any, schemas: Any) -> tuple[str, str] | None:
+    """``compiled.describe``, which imports SQLAlchemy."""
+    from relay_otel.compiled import describe
+
+    return describe(compiled, schemas)
+
+
+def uninstall() -> None:
+    """Record no more."""
+    global _active, _watch
+    if _watch is not None:
+        _watch.stop()
+    _active = _watch = None
+
+
+def _prepare(module: Any) -> None:
+    with _guard.guard("db.prepare"):
+        from sqlalchemy import event
+        from sqlalchemy.engine import Engine
+        from sqlalchemy.pool import base
+
+        event.listen(Engine, "before_cursor_execute", _before, retval=True)  # with retval it is called unwrapped
+        event.listen(Engine, "after_cursor_execute", _after)
+        event.listen(Engine, "handle_error", _failed, insert=True)  # before whoever may raise there
+        event.listen(Engine, "engine_disposed", _disposed)
+        _watch_checkouts(Engine)
+        _watch_connects(base._ConnectionRecord)
+        for each in _classes(base.Pool):
+            _watch_returns(each)
+
+
+def _before(
+    connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool
+) -> tuple[str, Any]:
+    try:
+        (context if context is not None else connection)._relay_otel = (perf_counter(), statement)
+    except AttributeError:  # a dialect whose contexts have slots
+        pass
+    return statement, parameters
+
+
+def _after(connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool) -> None:
+    metrics = _active
+    if metrics is not None:
+        metrics.finish(connection, statement, context)
+
+
+def _failed(failure: Any) -> None:
+    metrics = _active
+    if metrics is not None:
+        metrics.fail(failure)
+
+
+def _disposed(engine: Any) -> None:
+    metrics = _active
+    if metrics is not None:
+        with _guard.guard("db.disposed"):
+            if metrics.key not in engine.dialect.__dict__:
+                return  # it never connected
+            metrics.engine(engine)
+            metrics.pools.keep_only(engine.pool, lambda pool: pool._dialect is engine.dialect)
+
+
+def _watch_checkouts(engine_class: Any) -> None:
+    from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+    raw_connection = engine_class.raw_connection
+
+    @functools.wraps(raw_connection)
+    def raw(self: Any) -> Any:
+        metrics = _active
+        if metrics is None:
+            return raw_connection(self)
+        database: Database | None = None
+        with _guard.guard("db.checkout"):
+            database = _checkout(metrics, self)
+        started = perf_counter()
+        try:
+            connection = raw_connection(self)
+        except BaseException as error:
+            if database is not None:
+                with _guard.guard("db.checkout"):
+                    if isinstance(error, PoolTimeout):
+                        metrics.pools.timed_out(database)
+                    else:
+                        metrics.pools.changed(database)
+            raise
+        if database is not None:
+            with _guard.guard("db.checkout"):
+                metrics.pools.got(database, self.pool, connection, perf_counter() - started)
+        return connection
+
+    engine_class.raw_connection = raw
+
+
+def _checkout(metrics: DatabaseMetrics, engine: Any) -> Database:
+    pool = engine.pool
+    database: Database | None = pool.__dict__.get(metrics.key)
+    if database is None:
+        database = metrics.engine(engine).database
+    if engine.dialect.is_async:
+        database.loop = asyncio._get_running_loop()
+    watch = _watch
+    if watch is not None and not watch.started:
+        watch.start()
+    return database
+
+
+def _classes(pool_class: Any) -> Iterator[Any]:
+    for each in pool_class.__subclasses__():
+        yield each
+        yield from _classes(each)
+
+
+def _watch_returns(pool_class: Any) -> None:
+    """Have a class of pools tell when a connection has come back."""
+    give_back: Callable[..., Any] | None = pool_class.__dict__.get("_do_return_conn")
+    if give_back is None:
+        return
+
+    @functools.wraps(give_back)
+    def returned(self: Any, record: Any) -> Any:
+        try:
+            return give_back(self, record)
+        finally:
+            metrics = _active
+            if metrics is not None:
+                with _guard.guard("db.return"):
+                    database = self.__dict__.get(metrics.key)
+                    if database is not None:
+                        metrics.pools.returned(database, self, record)
+
+    pool_class._do_return_conn = returned
+
+
+def _watch_connects(record_class: Any) -> None:
+    connect = record_class._ConnectionRecord__connect
+
+    @functools.wraps(connect)
+    def connecting(self: Any) -> None:
+        metrics = _active
+        if metrics is None:
+            return connect(self)
+        database: Database | None = None
+        with _guard.guard("db.connect"):
+            pool = self._ConnectionRecord__pool
+            database = pool.__dict__.get(metrics.key)
+            if database is None:  # a pool without an engine
+                database = metrics.pools.database(pool.logging_name or type(pool).__name__)
+                metrics.pools.add(database, pool)
+                pool.__dict__[metrics.key] = database
+        try:
+            connect(self)
+        except BaseException as error:
+            if database is not None:
+                with _guard.guard("db.connect"):
+                    metrics.pools.connected(database, outcome_of(error))
+            raise
+        if database is not None:
+            with _guard.guard("db.connect"):
+                metrics.pools.connected(database, "success")
+        return None
+
+    record_class._ConnectionRecord__connect = connecting
+
+
+def _ping(pool: Any) -> Any:
+    """Ask a pool's database for a sign of life; a coroutine where the driver is asynchronous.
+
+    Not by ``engine.connect()``: the question is ours, so it is counted nowhere but in the connects it makes.
+    """
+    if not pool._dialect.is_async:
+        return _ask(pool)
+    from sqlalchemy.util import greenlet_spawn
+
+    return greenlet_spawn(_ask, pool)
+
+
+def _ask(pool: Any) -> None:
+    connection = pool.connect()
+    try:
+        pool._dialect.do_ping(connection.dbapi_connection)
+    except Exception as error:
+        connection.invalidate(error)
+        raise
+    finally:
+        connection.close()
