@@ -1,8 +1,10 @@
 """Cursor executions in; query counts, durations, slow queries, and through pools.py the state of the pools, out.
 
-``DatabaseMetrics`` is told of an execution twice: it begins (``begin``), it is over (``finish``, or ``fail`` with what
-was raised). Who tells it is engines.py. What is left between the two is a mark in SQLAlchemy's execution context, which
-belongs to one execution, so two connections never mix.
+``DatabaseMetrics`` stands round the three methods by which a dialect of SQLAlchemy executes a cursor (``watch``); who
+brings it there is engines.py. Nothing is left between begin and end but local variables, so two connections never mix.
+
+Not listeners: SQLAlchemy's dispatch alone costs 3 us a query once there is one before and one after (bench/README.md),
+and theirs is not the driver's time.
 
 A count is one execution of a cursor: an executemany is one, ``insertmanyvalues`` one for each batch, a failed connect
 none. What is counted is in docs/metrics.md.
@@ -31,13 +33,16 @@ from relay_otel.statements import OTHER, UNKNOWN, describe, extract_operation, e
 __all__ = ["DatabaseMetrics", "DatabaseOptions", "extract_operation", "extract_table"]
 
 MARK = "_relay_otel"
-"""Where an execution context keeps when it began and with which text."""
+"""Where what SQLAlchemy compiled keeps its operation and table, and a dialect the methods that were its own."""
 
 STATEMENTS_KEPT = 4_096
 """Statements of one engine whose labels are remembered. Beyond it they are all found again, 20 us each."""
 
 LONG = 4_096
 """Characters of a statement that are looked at, and at most a key: the limit of statements.py."""
+
+EXECUTING = ("do_execute", "do_executemany", "do_execute_no_params")
+"""The methods by which a dialect executes a cursor (SQLAlchemy's public Dialect interface)."""
 
 ROWS_KEPT = 5_000
 """Rows by label values. Beyond it a row is made anew each time; the limits of the contract still hold."""
@@ -146,81 +151,91 @@ class DatabaseMetrics:
         self._durations = self.recorder.instrument(instruments.DATABASE_QUERY_DURATION_SECONDS)
         self._slow = self.recorder.instrument(instruments.DATABASE_SLOW_QUERIES_TOTAL)
         self._rows: dict[tuple[str, str, str], Row] = {}
-        self.finish: Callable[[Any, str, Any], None] = self.recorder.synchronized(self._finishing())
-        self.fail: Callable[[Any], None] = self.recorder.synchronized(self._fail)
         self._exemplars: Exemplars | None = None
         self._spans: QuerySpans | None = None
+        self._on = [True]
         self.recorder.when_traced(self._trace)
+
+    def stop(self) -> None:
+        """Count nothing more. What stands round the dialects lets executions pass."""
+        self._on[0] = False
 
     # -- one execution --
 
-    def _finishing(self) -> Callable[[Any, str, Any], None]:
-        """Makes ``finish(connection, statement, context)``: the database has executed the statement.
+    def watch(self, engine: Engine, dialect: Any) -> None:
+        """Stand round the methods of ``dialect`` that execute a cursor, in the place of who stood there before."""
+        own = dialect.__dict__.get(MARK)
+        if own is None:
+            own = dialect.__dict__[MARK] = {name: getattr(dialect, name) for name in EXECUTING}
+        on, clock = self._on, perf_counter
+        finish, fail = self.recorder.synchronized(self._finishing(engine)), self.recorder.synchronized(self._fail)
+
+        def watched(execute: Callable[..., Any]) -> Callable[..., Any]:
+            def do_execute(cursor: Any, statement: str, parameters: Any, context: Any = None) -> Any:
+                if not on[0]:
+                    return execute(cursor, statement, parameters, context)
+                started = clock()
+                try:
+                    result = execute(cursor, statement, parameters, context)
+                except BaseException as error:
+                    fail(engine, clock() - started, statement, context, error)
+                    raise
+                finish(clock() - started, statement, context)
+                return result
+
+            return do_execute
+
+        without_parameters = watched(
+            lambda cursor, statement, parameters, context: own["do_execute_no_params"](cursor, statement, context)
+        )
+        dialect.do_execute = watched(own["do_execute"])
+        dialect.do_executemany = watched(own["do_executemany"])
+        dialect.do_execute_no_params = lambda cursor, statement, context=None: without_parameters(
+            cursor, statement, None, context
+        )
+
+    def _finishing(self, engine: Engine) -> Callable[[float, str, Any], None]:
+        """Makes ``finish(seconds, statement, context)``: the database has executed the statement.
 
         Every name that a statement seen before touches is a local of this closure.
         """
         buffer, bounds, find = self.recorder.cells.buffer, self._durations.definition.bounds, bisect_left
-        key, slow_seconds, clock = self.key, self.options.slow_seconds, perf_counter
+        rows, up, slow_seconds = engine.rows, engine.up, self.options.slow_seconds
 
-        def finish(connection: Any, statement: str, context: Any) -> None:
-            now = clock()
+        def finish(seconds: float, statement: str, context: Any) -> None:
             try:
-                holder = context if context is not None else connection
-                mark = getattr(holder, "_relay_otel", None)
-                if mark is None:  # it began before configure()
-                    return
-                holder._relay_otel = None
-                started, asked = mark
-                seconds = now - started
                 try:
-                    if statement is not asked or len(asked) > LONG:
-                        raise KeyError
-                    engine = connection.dialect.__dict__[key]
-                    row = engine.rows[asked]
+                    row = rows[statement] if len(statement) <= LONG else self._find(engine, statement, context)
                 except KeyError:
-                    engine = self.engine(connection.engine)
-                    row = self._find(engine, statement, asked, context)
+                    row = self._find(engine, statement, context)
                 bucket = row.bucket + find(bounds, seconds)
                 cells = buffer[0]
                 cells[row.queries] += 1.0
                 cells[row.duration] += seconds
                 cells[bucket] += 1.0
-                cells[engine.up] = 1.0
+                cells[up] = 1.0
                 if seconds > slow_seconds or self._exemplars is not None:
-                    self._tell(row, engine, asked, seconds, None, context)
+                    self._tell(row, engine, statement, seconds, None, context)
             except Exception as error:
                 _guard.failed("db.finish", error)
 
         return finish
 
-    def _fail(self, failure: Any) -> None:
-        """SQLAlchemy's ExceptionContext: something was raised. Counted if it was an execution that is not over yet."""
-        now = perf_counter()
+    def _fail(self, engine: Engine, seconds: float, statement: str, context: Any, error: BaseException) -> None:
+        """The execution has raised ``error``."""
         try:
-            error, context, connection = failure.original_exception, failure.execution_context, failure.connection
-            engine = failure.dialect.__dict__.get(self.key)
-            if engine is not None and failure.is_disconnect and isinstance(error, Exception):
-                engine.database.is_gone()
-            holder = context if context is not None else connection
-            mark = getattr(holder, MARK, None)
-            if mark is None:
-                return
-            holder._relay_otel = None
-            started, asked = mark
-            seconds = now - started
-            engine = self.engine(connection.engine)
-            operation, table = self._describe(engine, failure.statement or asked, asked, context)
+            operation, table = self._describe(engine, statement, context)
             status = status_of(error)
             row = self._row(operation, table, status)
-            cells = self.recorder.cells.buffer[0]
             bucket = row.bucket + bisect_left(self._durations.definition.bounds, seconds)
+            cells = self.recorder.cells.buffer[0]
             cells[row.queries] += 1.0
             cells[row.duration] += seconds
             cells[bucket] += 1.0
-            if status == "error" and not failure.is_disconnect and error_is_an_answer(error):
+            if _is_answer(error):  # should it be a farewell, SQLAlchemy invalidates the connection next
                 engine.database.answered()
             if seconds > self.options.slow_seconds or self._exemplars is not None:
-                self._tell(row, engine, asked, seconds, error, context)
+                self._tell(row, engine, statement, seconds, error, context)
         except Exception as own:
             _guard.failed("db.fail", own)
 
@@ -250,55 +265,56 @@ class DatabaseMetrics:
     # -- tables --
 
     def engine(self, engine: Any) -> Engine:
-        """What is known of a SQLAlchemy engine, whose pool is looked at from now on."""
+        """What is known of a SQLAlchemy engine, whose dialect is watched and whose pool is looked at from now on."""
         dialect, pool = engine.dialect, engine.pool
         known: Engine | None = dialect.__dict__.get(self.key)
         if known is None:
-            known = Engine(self.pools.database(pool_name(engine.url, pool)), dialect, engine.url)
-            dialect.__dict__[self.key] = known
+            with self.recorder.lock:
+                known = dialect.__dict__.get(self.key)
+                if known is None:
+                    known = Engine(self.pools.database(pool_name(engine.url, pool)), dialect, engine.url)
+                    self.watch(known, dialect)
+                    dialect.__dict__[self.key] = known
         if self.key not in pool.__dict__:
             self.pools.add(known.database, pool)
             pool.__dict__[self.key] = known.database
         return known
 
-    def _find(self, engine: Engine, statement: str, asked: str, context: Any) -> Row:
-        """The row of a statement that is new, long, or was changed on its way by another listener."""
-        key: str | None = asked
-        if statement is not asked and asked not in statement:
-            key = None  # more than a comment was added
-        elif len(asked) > LONG:
-            # What stands beyond decides only where SQLAlchemy knows it.
-            key = asked[:LONG] if getattr(context, "compiled", None) is None else None
+    def _find(self, engine: Engine, statement: str, context: Any) -> Row:
+        """The row of a statement that is new or long, or has a comment of its own."""
+        compiled, plain = _own(statement, context)
+        key: str | None = plain
+        if len(plain) > LONG:
+            key = plain[:LONG] if compiled is None else None  # what was compiled is remembered where it was
         row = engine.rows.get(key) if key is not None else None
         if row is None:
-            row = self._row(*self._describe(engine, statement, asked, context), "success")
+            row = self._row(*self._describe(engine, statement, context), "success")
             if key is not None:
                 if len(engine.rows) >= STATEMENTS_KEPT:
                     engine.rows.clear()
                 engine.rows[key] = row
         return row
 
-    def _describe(self, engine: Engine, statement: str, asked: str, context: Any) -> tuple[str, str]:
+    def _describe(self, engine: Engine, statement: str, context: Any) -> tuple[str, str]:
         """Operation and table, from what SQLAlchemy compiled if that is what was executed."""
         try:
-            compiled = getattr(context, "compiled", None)
-            if compiled is not None and (asked is context.statement or len(asked) > LONG or context.executemany):
-                # Kept where it is true: with what was compiled, for this engine's translation of schemas.
-                schemas = context.execution_options.get("schema_translate_map")
-                if schemas:
-                    found = self.describe_compiled(compiled, schemas)
-                else:
-                    kept = compiled.__dict__.get(MARK)
-                    found = kept[0] if kept is not None else self.describe_compiled(compiled, {})
-                    if kept is None:
-                        compiled.__dict__[MARK] = (found,)
+            compiled, plain = _own(statement, context)
+            if compiled is not None:
+                found = self._of_compiled(compiled, context.execution_options.get("schema_translate_map"))
                 if found is not None:
                     return found
-            same = statement is asked or asked in statement
-            return describe((asked if same else statement)[:LONG], **engine.syntax)
+            return describe(plain[:LONG], **engine.syntax)
         except Exception as error:
             _guard.failed("db.describe", error)
             return OTHER, UNKNOWN
+
+    def _of_compiled(self, compiled: Any, schemas: Any) -> tuple[str, str] | None:
+        if schemas:
+            return self.describe_compiled(compiled, schemas)
+        kept: tuple[tuple[str, str] | None] | None = compiled.__dict__.get(MARK)
+        if kept is None:
+            kept = compiled.__dict__[MARK] = (self.describe_compiled(compiled, {}),)
+        return kept[0]
 
     def _row(self, operation: str, table: str, status: str) -> Row:
         key = (operation, table, status)
@@ -318,6 +334,23 @@ class DatabaseMetrics:
                 if len(self._rows) < ROWS_KEPT:
                     self._rows[key] = row
         return row
+
+
+def _own(statement: str, context: Any) -> tuple[Any, str]:
+    """What SQLAlchemy compiled, if the statement is that, and its text without what listeners put around it.
+
+    One context may execute other statements too: a sequence or a default before an INSERT.
+    """
+    meant = getattr(context, "statement", None)
+    compiled = getattr(context, "compiled", None)
+    if not isinstance(meant, str) or not isinstance(statement, str):
+        return None, str(statement)
+    if statement is meant or meant in statement:  # a comment before or behind it may be another each time
+        return compiled, meant
+    # insertmanyvalues: the same INSERT with as many rows as the batch has.
+    batch = compiled is not None and getattr(compiled, "isinsert", False) and context.executemany
+    head = meant.find("(")
+    return (compiled, statement) if batch and statement.startswith(meant[:head]) else (None, statement)
 
 
 # -- how it ended --
@@ -371,6 +404,6 @@ def outcome_of(error: BaseException) -> str:
     return "timeout" if status == "error" and ("timeout expired" in text or "timed out" in text) else status
 
 
-def error_is_an_answer(error: BaseException) -> bool:
+def _is_answer(error: BaseException) -> bool:
     """Whether the error came from the database: it has a code of the database's."""
     return bool(getattr(error, "sqlstate", None) or getattr(error, "pgcode", None))

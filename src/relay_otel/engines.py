@@ -1,11 +1,11 @@
-"""SQLAlchemy's classes in; each cursor execution, checkout and connect told to ``DatabaseMetrics``.
+"""SQLAlchemy's classes in; each engine's executions, checkouts and connects told to ``DatabaseMetrics``.
 
-Listeners on the classes hear every engine, sync and async, made before or after. What no event tells is wrapped once:
-``Engine.raw_connection`` (how long a checkout took), the pools' ``_do_return_conn`` (their numbers have changed, also by
-``detach()``), and the record's connect (which events hear of only when it worked).
+An engine is met at its first checkout, whenever it was made, sync or async. What no event tells is wrapped once, on the
+classes: ``Engine.raw_connection`` (how long a checkout took), ``Engine.dispose``, the pools' ``_do_return_conn`` (their
+numbers have changed, also by ``detach()``), and the record's connect (which events hear of only when it worked).
 
-SQLAlchemy's listeners stay for the life of the process: to remove one while another thread goes through them would
-raise in the app. After ``uninstall`` they do nothing.
+No listener on engines: the first one makes every query of the process slower. What was wrapped stays; after
+``uninstall`` it does nothing.
 """
 
 from __future__ import annotations
@@ -37,8 +37,7 @@ def install(metrics: DatabaseMetrics, *, ping: bool = False) -> None:
         ping: look at the pools every 15 s, and ask idle databases for a sign of life.
     """
     global _active, _watch, _hooked
-    if _watch is not None:
-        _watch.stop()
+    uninstall()
     _active, _watch = metrics, Watch(metrics.pools, _ping) if ping else None
     if not _hooked:
         _hooked = True
@@ -57,6 +56,8 @@ def uninstall() -> None:
     global _active, _watch
     if _watch is not None:
         _watch.stop()
+    if _active is not None:
+        _active.stop()
     _active = _watch = None
 
 
@@ -66,46 +67,39 @@ def _prepare(module: Any) -> None:
         from sqlalchemy.engine import Engine
         from sqlalchemy.pool import base
 
-        event.listen(Engine, "before_cursor_execute", _before, retval=True)  # with retval it is called unwrapped
-        event.listen(Engine, "after_cursor_execute", _after)
-        event.listen(Engine, "handle_error", _failed, insert=True)  # before whoever may raise there
-        event.listen(Engine, "engine_disposed", _disposed)
         _watch_checkouts(Engine)
+        _watch_disposals(Engine)
         _watch_connects(base._ConnectionRecord)
         for each in _classes(base.Pool):
             _watch_returns(each)
+        event.listen(base.Pool, "invalidate", _invalidated)
 
 
-def _before(
-    connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool
-) -> tuple[str, Any]:
-    try:
-        (context if context is not None else connection)._relay_otel = (perf_counter(), statement)
-    except AttributeError:  # a dialect whose contexts have slots
-        pass
-    return statement, parameters
+def _watch_disposals(engine_class: Any) -> None:
+    dispose = engine_class.dispose
+
+    @functools.wraps(dispose)
+    def disposing(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return dispose(self, *args, **kwargs)
+        finally:
+            metrics = _active
+            if metrics is not None and metrics.key in self.dialect.__dict__:  # else it never connected
+                with _guard.guard("db.dispose"):
+                    metrics.engine(self)
+                    metrics.pools.keep_only(self.pool, lambda pool: pool._dialect is self.dialect)
+
+    engine_class.dispose = disposing
 
 
-def _after(connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool) -> None:
+def _invalidated(connection: Any, record: Any, error: BaseException | None) -> None:
+    """SQLAlchemy gives a connection up: it found it broken, or somebody asked it to (then there is no error)."""
     metrics = _active
-    if metrics is not None:
-        metrics.finish(connection, statement, context)
-
-
-def _failed(failure: Any) -> None:
-    metrics = _active
-    if metrics is not None:
-        metrics.fail(failure)
-
-
-def _disposed(engine: Any) -> None:
-    metrics = _active
-    if metrics is not None:
-        with _guard.guard("db.disposed"):
-            if metrics.key not in engine.dialect.__dict__:
-                return  # it never connected
-            metrics.engine(engine)
-            metrics.pools.keep_only(engine.pool, lambda pool: pool._dialect is engine.dialect)
+    if metrics is not None and isinstance(error, Exception):
+        with _guard.guard("db.invalidate"):
+            database = record._ConnectionRecord__pool.__dict__.get(metrics.key)
+            if database is not None:
+                database.is_gone()
 
 
 def _watch_checkouts(engine_class: Any) -> None:

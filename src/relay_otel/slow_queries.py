@@ -1,4 +1,4 @@
-"""A slow query in; one line of the log out, with the statement but none of its literals, and not more lines than help."""
+"""A slow query in; one line of the log out, with the statement but no literal, and no more lines than help."""
 
 from __future__ import annotations
 
