@@ -6,7 +6,8 @@
     traffic ─▶ app ── OTLP ─▶ collector ◀── Prometheus on prometheus.yml    the product's way
     provider ◀─┘└──────── /metrics ◀─────── Prometheus on direct.yml        the way without a collector
 
-The books are the client's (requests, WebSockets) and the language model provider's (calls, tokens).
+The books are the client's (requests, WebSockets), the language model provider's (calls, tokens) and the app's own (its
+database queries, by SQLAlchemy's events).
 Usual ports where they are free, others where not. Exit: 0 when all is equal, 1 when not, 2 when it cannot run.
 """
 
@@ -20,6 +21,7 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,14 +105,36 @@ class ChatApp(Server):
                 **(environment or {}),
             },
         )
-        self.environment["DATABASE_URL"] = f"sqlite:///{self.folder / 'chat.db'}"  # never the user's own
+        if "DATABASE_URL" not in (environment or {}):
+            self.environment["DATABASE_URL"] = f"sqlite:///{self.folder / 'chat.db'}"
+        self._query_book = self.folder / "queries"
+        self._halt = self.folder / "job-halts"
+        self.environment["RELAY_CHAT_QUERY_BOOK"] = str(self._query_book)
+        self.environment["RELAY_CHAT_JOB_HALT"] = str(self._halt)
+
+    def rest(self) -> None:
+        """Have the background job begin no more rounds: what nobody asks is then still."""
+        self._halt.touch()
+
+    def query_book(self) -> Counter[Query]:
+        """The app's own book of its database queries."""
+        lines = self._query_book.read_text().splitlines() if self._query_book.exists() else []
+        return Counter(Query(*line.split()) for line in lines)
+
+
+class Query(NamedTuple):
+    """One row of the app's book; the labels of database_queries_total."""
+
+    operation: str
+    table: str
+    status: str
 
 
 @dataclass(frozen=True)
 class Stack:
     """What runs. ``product`` scrapes the collector, ``direct`` the app."""
 
-    app: Server
+    app: ChatApp
     provider: Provider
     collector: Collector
     blackbox: Blackbox
@@ -216,6 +240,8 @@ LATENCY = (
     f" sum by (le) (rate(http_request_duration_seconds_bucket{{{{{NOT_HEALTH}}}}}[{WINDOW}])))"
 )
 MESSAGES = f"sum(rate(chat_messages_total[{WINDOW}]))"
+QUERIES = f"sum(rate(database_queries_total[{WINDOW}]))"
+QUERY_LATENCY = f"histogram_quantile(0.95, sum by (le) (rate(database_query_duration_seconds_bucket[{WINDOW}])))"
 FAILED_MESSAGES = f'sum(rate(chat_messages_total{{status="error"}}[{WINDOW}]))'
 TOKENS = f"sum(rate(llm_tokens_total[{WINDOW}]))"
 COST = f"sum(rate(api_cost_usd_total[{WINDOW}])) * 3600"
@@ -236,6 +262,11 @@ class Reading:
     usd: float | None
     """An hour."""
     sockets: float | None
+    queries: float | None
+    query_p95: float | None
+    slow_queries: float | None
+    connections: float | None
+    database_up: float | None
     export_age: float | None
     export_failures: float | None
     dropped: float | None
@@ -254,6 +285,11 @@ class Reading:
             tokens=ask(TOKENS),
             usd=ask(COST),
             sockets=ask("sum(websocket_connections_active)"),
+            queries=ask(QUERIES),
+            query_p95=ask(QUERY_LATENCY),
+            slow_queries=ask("sum(database_slow_queries_total)"),
+            connections=ask("sum(database_connections_active)"),
+            database_up=ask("min(database_up)"),
             export_age=ask("time() - max(relay_otel_last_export_timestamp_seconds)"),
             export_failures=ask("sum(relay_otel_export_failures_total)"),
             dropped=ask("sum(relay_otel_dropped_total)"),
@@ -283,6 +319,14 @@ class Reading:
         )
 
     @property
+    def database(self) -> str:
+        up = {None: "-", 0.0: "DOWN"}.get(self.database_up, "up")
+        return (
+            f"{_shown(self.queries, '.0f')} queries/s  p95 {_shown(self.query_p95, '.4f')} s  "
+            f"{_shown(self.slow_queries, '.0f')} slow  {_shown(self.connections, '.0f')} connections in use  {up}"
+        )
+
+    @property
     def web_sockets(self) -> str:
         return f"{_shown(self.sockets, '.0f')} open"
 
@@ -300,7 +344,7 @@ class Reading:
     def line(self) -> str:
         return (
             f"{self.traffic}  {self.latency}  {self.failures} | LLM {self.language_model}"
-            f" | WebSockets {self.web_sockets} | export: {self.export}"
+            f" | database {self.database} | WebSockets {self.web_sockets} | export: {self.export}"
         )
 
     def panel(self) -> list[str]:
@@ -309,6 +353,7 @@ class Reading:
             f"{'latency':20}{self.latency}",
             f"{'errors':20}{self.failures}",
             f"{'language model':20}{self.language_model}",
+            f"{'database':20}{self.database}",
             f"{'WebSockets':20}{self.web_sockets}",
             f"{'export':20}{self.export}",
         ]
@@ -382,7 +427,7 @@ class Count(NamedTuple):
     kind: str
 
 
-Key = Entry | Socket | Count
+Key = Entry | Socket | Count | Query
 
 
 @dataclass(frozen=True)
@@ -428,6 +473,22 @@ def connections(prometheus: Prometheus, at: float) -> dict[Key, float]:
     """WebSocket connections that ended, at an instant."""
     samples = prometheus.query("sum by (endpoint, close_code) (websocket_connection_duration_seconds_count)", at)
     return {Socket(each.labels["endpoint"], each.labels["close_code"]): each.value for each in samples}
+
+
+def queries(prometheus: Prometheus, at: float) -> dict[Key, float]:
+    """database_queries_total at an instant."""
+    samples = prometheus.query("sum by (operation, table, status) (database_queries_total)", at)
+    return {
+        Query(each.labels["operation"], each.labels["table"], each.labels["status"]): each.value for each in samples
+    }
+
+
+def timed_queries(prometheus: Prometheus, at: float) -> dict[Key, float]:
+    """The same by the histogram's count."""
+    samples = prometheus.query("sum by (operation, table, status) (database_query_duration_seconds_count)", at)
+    return {
+        Query(each.labels["operation"], each.labels["table"], each.labels["status"]): each.value for each in samples
+    }
 
 
 def counts(prometheus: Prometheus, at: float) -> dict[Key, float]:
@@ -489,15 +550,16 @@ def settled(running: Stack) -> tuple[float, float]:
 
 
 def settled_book(running: Stack) -> tuple[list[dict[str, Any]], float, float]:
-    """The provider's book, and the instants at which both Prometheuses must hold it: as ``settled``.
+    """The provider's book, and the instants at which both Prometheuses must hold it and the app's: as ``settled``.
 
-    The app's background job still asks while messages have no embedding; so the book must be the same afterwards.
+    A round of the app's background job may be under way; so the books must be the same afterwards.
     """
+    running.app.rest()
     while True:
-        book = running.provider.book()
+        books = running.provider.book(), running.app.query_book()
         at, direct_at = settled(running)
-        if book == running.provider.book():
-            return book, at, direct_at
+        if books == (running.provider.book(), running.app.query_book()):
+            return books[0], at, direct_at
 
 
 def check(running: Stack, book: Book) -> bool:
@@ -509,6 +571,9 @@ def check(running: Stack, book: Book) -> bool:
 
     requests = rows_of(book.answers, answers)
     rows = [*requests, *rows_of(book.sockets, connections), *rows_of(expected_counts(provider_book), counts)]
+    query_book = running.app.query_book()
+    rows += rows_of(query_book, queries)
+    timed = [row for row in rows_of(query_book, timed_queries) if not row.equal]
     print(table(rows))
     missing = missing_metrics(running.product, at)
     probe = running.product.value("min(probe_success)")
@@ -520,6 +585,7 @@ def check(running: Stack, book: Book) -> bool:
     dropped = running.product.value("sum(relay_otel_dropped_total)", at)
     problems = [
         *(_difference(row) for row in rows if not row.equal),
+        *(f"In the histogram: {_difference(row)}" for row in timed),
         *(f"{name} is emitted, says the contract, and is not in Prometheus." for name in missing),
     ]
     if not any(row.judged for row in requests):
@@ -540,6 +606,7 @@ def check(running: Stack, book: Book) -> bool:
     print(
         "\n".join(problems)
         or f"Equal: {sum(book.answers.values())} answers, {sockets} WebSockets, {calls} calls of the language model, "
+        f"{query_book.total()} database queries, "
         f"{len(rows)} rows, on both paths."
     )
     return not problems
@@ -547,14 +614,16 @@ def check(running: Stack, book: Book) -> bool:
 
 def _difference(row: Row) -> str:
     where, kind = row.words
-    said = "the provider said" if isinstance(row.key, Count) else "the client saw"
+    said = "the client saw"
+    if isinstance(row.key, Count | Query):
+        said = "the provider said" if isinstance(row.key, Count) else "the app's book says"
     return (
         f"{where} {kind} differs: {said} {row.book:g}, by the collector it is {row.product:g}, direct {row.direct:g}."
     )
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Series, its kind, book, collector path, direct path; the client's rows, then the provider's."""
+    """Series, its kind, book, collector path, direct path; the client's rows, the provider's, the app's."""
     width = max([len(row.words[0]) for row in rows], default=0) + 2
     lines = [f"{'':{width}}{'status':>8}{'book':>10}{'collector':>12}{'direct':>10}"]
     for row in rows:

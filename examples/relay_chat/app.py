@@ -24,7 +24,9 @@ PAGE = Path(__file__).parent / "page"
 
 
 def create_app(settings: Settings) -> FastAPI:
-    database = Database(settings.database_url)  # a wrong URL is said here, in one sentence; nobody connects yet
+    database = Database(
+        settings.database_url, settings.query_book
+    )  # a wrong URL is said here, in one sentence; nobody connects yet
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

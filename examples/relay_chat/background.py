@@ -56,20 +56,25 @@ class Background(AbstractAsyncContextManager["Background"]):
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
+        halt = self._settings.job_halt
         while not self._stopping.is_set():
-            try:
-                await self.embed()
-                await self.tidy()
-                rounds_total.add(1, {"outcome": "success"})
-            except LLMFailure:
-                rounds_total.add(1, {"outcome": "llm_error"})
-            except Exception:
-                logger.exception("A round of the background job failed")
-                rounds_total.add(1, {"outcome": "error"})
+            if halt is None or not halt.exists():
+                await self._round()
             try:
                 await asyncio.wait_for(self._stopping.wait(), self._settings.job_interval)
             except TimeoutError:
                 continue
+
+    async def _round(self) -> None:
+        try:
+            await self.embed()
+            await self.tidy()
+            rounds_total.add(1, {"outcome": "success"})
+        except LLMFailure:
+            rounds_total.add(1, {"outcome": "llm_error"})
+        except Exception:
+            logger.exception("A round of the background job failed")
+            rounds_total.add(1, {"outcome": "error"})
 
     async def embed(self) -> None:
         """Give the oldest messages without an embedding one."""

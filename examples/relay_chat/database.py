@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, event, make_url, select, text
@@ -16,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from examples.relay_chat.models import Conversation, Message, Table, User
 from examples.relay_chat.passwords import hash_password
+from examples.relay_chat.query_book import QueryBook
 
 DEMO_USERS = ("ada", "grace", "edsger", "barbara")
 """Their passwords are `<name>-demo`."""
@@ -33,8 +35,10 @@ DRIVERS = {
 class Database:
     """One engine with its pool. Safe to share between tasks; each takes a session of its own."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, query_book: Path | None = None) -> None:
         self.engine = engine_of(with_driver(url))
+        if query_book is not None:
+            QueryBook(self.engine.sync_engine, query_book)
         self.session = async_sessionmaker(self.engine, expire_on_commit=False)
 
     async def prepare(self) -> None:

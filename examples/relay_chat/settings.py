@@ -23,6 +23,10 @@ class Settings:
     """RELAY_CHAT_LLM_TIMEOUT: seconds without a word from the provider until the user gets a 504."""
     job_interval: float = 3.0
     """RELAY_CHAT_JOB_INTERVAL: seconds between rounds of the background job."""
+    job_halt: Path | None = None
+    """RELAY_CHAT_JOB_HALT: while this file exists, the background job rests."""
+    query_book: Path | None = None
+    """RELAY_CHAT_QUERY_BOOK: a file for a line about each database query. The demo's check reads it."""
     conversations_kept: int = 1_000
     """RELAY_CHAT_CONVERSATIONS_KEPT: older ones are tidied away."""
 
@@ -37,12 +41,17 @@ class Settings:
             except ValueError:
                 raise SystemExit(f"{name} is {text!r}; give a number, such as {default:g}.") from None
 
+        def path(name: str) -> Path | None:
+            return Path(environment[name]) if environment.get(name) else None
+
         return Settings(
             database_url=environment.get("DATABASE_URL") or own_database(),
             llm_url=environment.get("RELAY_CHAT_LLM_URL") or Settings.llm_url,
             llm_key=environment.get("OPENAI_API_KEY") or Settings.llm_key,
             llm_timeout=number("RELAY_CHAT_LLM_TIMEOUT", Settings.llm_timeout),
             job_interval=number("RELAY_CHAT_JOB_INTERVAL", Settings.job_interval),
+            job_halt=path("RELAY_CHAT_JOB_HALT"),
+            query_book=path("RELAY_CHAT_QUERY_BOOK"),
             conversations_kept=int(number("RELAY_CHAT_CONVERSATIONS_KEPT", Settings.conversations_kept)),
         )
 

@@ -112,7 +112,7 @@ DATABASE_QUERY_DURATION_SECONDS = Definition(
     description="Time the database driver took to execute a statement.",
     labels=(DATABASE_OPERATION, TABLE, DATABASE_STATUS, ENVIRONMENT),
     bounds=(0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0),
-    status="planned",
+    status="emitted",
 )
 DATABASE_QUERIES_TOTAL = Definition(
     name="database_queries_total",
@@ -120,7 +120,7 @@ DATABASE_QUERIES_TOTAL = Definition(
     unit="{query}",
     description="Statements executed, one for each execution of a cursor.",
     labels=(DATABASE_OPERATION, TABLE, DATABASE_STATUS, ENVIRONMENT),
-    status="planned",
+    status="emitted",
 )
 DATABASE_SLOW_QUERIES_TOTAL = Definition(
     name="database_slow_queries_total",
@@ -128,7 +128,7 @@ DATABASE_SLOW_QUERIES_TOTAL = Definition(
     unit="{query}",
     description="Statements that took longer than the slow-query threshold, 1 s unless set.",
     labels=(TABLE, ENVIRONMENT),
-    status="planned",
+    status="emitted",
 )
 DATABASE_CONNECTIONS_ACTIVE = Definition(
     name="database_connections_active",
@@ -137,16 +137,16 @@ DATABASE_CONNECTIONS_ACTIVE = Definition(
     description="Database connections checked out of all pools right now.",
     labels=(ENVIRONMENT,),
     merge="sum",
-    status="planned",
+    status="emitted",
 )
 DATABASE_UP = Definition(
     name="database_up",
     kind="gauge",
     unit="",
-    description="1 when the last connect or query of the pool succeeded, else 0.",
+    description="1 when the database answered the pool's last connect or query, else 0.",
     labels=(POOL, ENVIRONMENT),
     merge="min",
-    status="planned",
+    status="emitted",
 )
 DATABASE_CONNECTS_TOTAL = Definition(
     name="database_connects_total",
@@ -154,7 +154,7 @@ DATABASE_CONNECTS_TOTAL = Definition(
     unit="{connection}",
     description="Attempts to open a new database connection.",
     labels=(POOL, CONNECT_OUTCOME, ENVIRONMENT),
-    status="planned",
+    status="emitted",
 )
 DATABASE_POOL_CONNECTIONS = Definition(
     name="database_pool_connections",
@@ -163,16 +163,16 @@ DATABASE_POOL_CONNECTIONS = Definition(
     description="Connections of a pool by state, and its limit.",
     labels=(POOL, POOL_STATE, ENVIRONMENT),
     merge="sum",
-    status="planned",
+    status="emitted",
 )
 DATABASE_POOL_WAIT_SECONDS = Definition(
     name="database_pool_wait_seconds",
     kind="histogram",
     unit="s",
-    description="Time to get a connection from the pool.",
+    description="Time to get a connection from the pool, opened if need be; of those that were given.",
     labels=(POOL, ENVIRONMENT),
     bounds=(0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0),
-    status="planned",
+    status="emitted",
 )
 DATABASE_POOL_TIMEOUTS_TOTAL = Definition(
     name="database_pool_timeouts_total",
@@ -180,7 +180,7 @@ DATABASE_POOL_TIMEOUTS_TOTAL = Definition(
     unit="{timeout}",
     description="Times the pool gave no connection within its timeout.",
     labels=(POOL, ENVIRONMENT),
-    status="planned",
+    status="emitted",
 )
 
 # --- LLM and cost ---
