@@ -49,11 +49,12 @@ check: setup ## format, lint, types, import layers, generated files fresh
 	@$(PY) -m relay_otel.contract generate --check
 	@$(PY) tools/generate.py --check
 
-test: setup-all tools ## all tests: unit, contract, routes on two FastAPIs, two SDKs, end to end with real processes
+test: setup-all tools ## all tests: unit, contract, routes on two FastAPIs, queries on two SQLAlchemys, two SDKs, end to end with real processes
 	$(PY) -m pytest -q -n 2 -m "not slow" --ignore tests/e2e/test_workers.py tests $(ARGS)
 	$(PY) -m pytest -q -m "not slow" tests/e2e/test_workers.py
-	.venvs/sdk-latest/bin/python -m pytest -q -n 2 -m "not slow" tests --ignore tests/test_siblings.py --ignore tests/test_soak.py --ignore tests/export/test_folding.py --ignore tests/test_cellfile.py --ignore tests/contract --ignore tests/deploy --ignore tests/e2e --ignore tests/test_tools.py --ignore tests/test_bench.py --ignore tests/test_traffic.py --ignore tests/test_chat.py --ignore tests/test_provider.py
+	.venvs/sdk-latest/bin/python -m pytest -q -n 2 -m "not slow" tests --ignore tests/db --ignore tests/test_siblings.py --ignore tests/test_soak.py --ignore tests/export/test_folding.py --ignore tests/test_cellfile.py --ignore tests/contract --ignore tests/deploy --ignore tests/e2e --ignore tests/test_tools.py --ignore tests/test_bench.py --ignore tests/test_traffic.py --ignore tests/test_chat.py --ignore tests/test_provider.py
 	.venvs/fastapi-0.141/bin/python -m pytest -q tests/http
+	.venvs/sqlalchemy-2.0/bin/python -m pytest -q -n 2 -m "not slow" tests/db
 
 test-all: test ## the tests, and the proofs of minutes
 	$(PY) -m pytest -q -m slow --ignore tests/e2e/test_workers.py tests $(ARGS)

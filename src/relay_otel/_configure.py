@@ -26,7 +26,7 @@ from relay_otel.cellfile import ENDING, EXPORTS, WORKS
 from relay_otel.export import exposition, otlp, outgoing, senders, stock, workers
 from relay_otel.export import port as metrics_port
 from relay_otel.kinds import Counter
-from relay_otel.meter import HTTP_SCOPES, ContractMeterProvider
+from relay_otel.meter import HTTP_SCOPES, POOL_SCOPE, ContractMeterProvider
 from relay_otel.settings import Settings, without_password
 
 SHUTDOWN_SECONDS = 2.0
@@ -195,7 +195,7 @@ def _start(handle: Handle) -> None:
         with _guard.guard("runtime directory"):
             _join(settings, resource)
     provider = _provider(resource.process)
-    provider.silenced = () if settings.http_semconv_metrics else HTTP_SCOPES
+    provider.silenced = {POOL_SCOPE} if settings.http_semconv_metrics else HTTP_SCOPES | {POOL_SCOPE}
     provider.flush = lambda timeout_millis: handle.force_flush(timeout_millis / 1000)
     recorder.instrument(instruments.RELAY_OTEL_BUILD_INFO).bind(version=VERSION).set(1)
     _born_at_zero(recorder.counter(instruments.RELAY_OTEL_DROPPED_TOTAL))

@@ -181,7 +181,8 @@ def _watch_connects(record_class: Any) -> None:
     def connecting(self: Any) -> None:
         metrics = _active
         if metrics is None:
-            return connect(self)
+            connect(self)
+            return
         database: Database | None = None
         with _guard.guard("db.connect"):
             pool = self._ConnectionRecord__pool
@@ -200,7 +201,6 @@ def _watch_connects(record_class: Any) -> None:
         if database is not None:
             with _guard.guard("db.connect"):
                 metrics.pools.connected(database, "success")
-        return None
 
     record_class._ConnectionRecord__connect = connecting
 

@@ -28,6 +28,11 @@ HTTP_SCOPES = frozenset(
 """Scopes whose HTTP server metrics would tell again what relay-otel tells: FastAPI's native ones and contrib's."""
 
 
+POOL_SCOPE = "opentelemetry.instrumentation.sqlalchemy"
+"""Contrib's ``db.client.connections.usage`` counts events of a pool and drifts: ``detach()`` leaves a connection in use
+for ever, ``dispose()`` leaves idle ones (0.66b1). Ours are read from the pool."""
+
+
 class ContractMeterProvider(MeterProvider):
     """The stock SDK's MeterProvider, except for contract names and for silenced scopes.
 
