@@ -27,7 +27,7 @@ setup: .venvs/dev/.ready ## the development environment in .venvs/dev
 ENVIRONMENTS := dev sdk-latest fastapi-0.141 sqlalchemy-2.0 beside-distro beside-logfire
 setup-all: $(ENVIRONMENTS:%=.venvs/%/.ready) ## the environments tests run in: two SDKs, FastAPIs and SQLAlchemys, two other distributions
 
-tools: ## the pinned binaries: collector, Prometheus, promtool, blackbox_exporter; cached outside the checkout
+tools: ## the pinned binaries: collector, Prometheus, promtool, blackbox_exporter, and PostgreSQL; cached outside the checkout
 	@$(PYTHON) tools/install.py
 
 tools-path: ## print the folder of the binaries

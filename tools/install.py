@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
+import glob
 import hashlib
 import os
 import platform
@@ -48,8 +49,10 @@ class Tool:
     """One row: what is wanted and the commands that make it. The commands are part of the pin.
 
     Each step is a command line without a shell. `{bin}` is the folder in which the binaries must stand in the
-    end, `{version}` the row's version. Steps run in a folder that holds only copies of `inputs`. A Debian
-    package fits as well: needs=("apt-get",), then steps that install it and link its program into `{bin}`.
+    end, `{version}` the row's version. Steps run in a folder that holds only copies of `inputs`.
+
+    Where `stands` is given, the binaries are not made but linked: from the newest folder that matches it and has
+    them all. The steps run only when there is none, such as the installation of a Debian package.
     """
 
     name: str
@@ -59,11 +62,23 @@ class Tool:
     steps: tuple[str, ...]
     inputs: tuple[str, ...] = ()
     needs: tuple[str, ...] = ("go",)
+    stands: str = ""
+
+    def there(self) -> Path | None:
+        """Where the system has the binaries already."""
+        folders = glob.glob(self.stands) if self.stands else []
+        # By number: 9.6 is older than 15.
+        for folder in sorted(folders, key=lambda each: [int(n) for n in re.findall(r"\d+", each)], reverse=True):
+            if all(Path(folder, name).is_file() for name in self.binaries):
+                return Path(folder)
+        return None
 
     def pin(self, checkout: Path) -> str:
         """Hash of everything that decides what the binaries are."""
         parts: list[object] = [self.name, self.version, self.binaries, self.steps]
         parts += [(name, (checkout / name).read_bytes()) for name in self.inputs]
+        if self.stands:
+            parts.append(self.stands)
         # One home folder may serve several machines.
         parts += [sys.platform, platform.machine()]
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
@@ -119,6 +134,16 @@ TOOLS = (
             " -o {bin}/blackbox_exporter github.com/prometheus/blackbox_exporter",
         ),
     ),
+    Tool(
+        name="postgresql",
+        version="debian",  # whatever the system's release has: the server of tests and demo, nothing we ship
+        takes="about 1 minute, as root",
+        binaries=("postgres", "initdb", "pg_ctl", "psql", "pg_isready"),
+        needs=("apt-get",),
+        # PostgreSQL finds its other files from the place that the links resolve to.
+        stands="/usr/lib/postgresql/*/bin",
+        steps=("apt-get update", "apt-get install --yes --no-install-recommends postgresql"),
+    ),
 )
 
 NEEDS = {
@@ -129,6 +154,10 @@ NEEDS = {
             repair="Install Go >= 1.26 (https://go.dev/dl/), put its bin folder on PATH and run this again.",
             version_command="go env GOVERSION",
             at_least=(1, 26),
+        ),
+        Need(
+            program="apt-get",
+            repair="Install PostgreSQL's server so that /usr/lib/postgresql/*/bin holds it, and run this again.",
         ),
     )
 }
@@ -146,6 +175,14 @@ REPAIRS = (
     (
         r"dial tcp|i/o timeout|no such host|connection refused|TLS handshake|reading https?://\S+: [45]\d\d",
         "A Go module could not be fetched: see that the proxy in `go env GOPROXY` answers, then run again.",
+    ),
+    (
+        r"are you root\?|lock.*Permission denied|Unable to lock directory",
+        "Only root installs packages: have `apt-get install postgresql` run as root, then run this again.",
+    ),
+    (
+        r"Unable to locate package|has no installation candidate|Failed to fetch|Temporary failure resolving",
+        "The package could not be fetched: see that a mirror in /etc/apt answers `apt-get update`, then run again.",
     ),
     (r"checksum mismatch", "A downloaded module is damaged: run `go clean -modcache`, then this again."),
 )
@@ -203,7 +240,7 @@ def install(cache: Cache) -> None:
         for left in cache.folder.glob("building-*"):
             shutil.rmtree(left, ignore_errors=True)
         missing = [tool for tool in cache.tools if not cache.has(tool)]
-        _check_needs(missing)
+        _check_needs([tool for tool in missing if tool.there() is None])
         for tool in missing:
             _build(tool, cache)
         # Whoever held the lock before us may have linked already; never take that folder from its users.
@@ -271,16 +308,22 @@ def _build(tool: Tool, cache: Cache) -> None:
             "GOBIN": str(binaries),
             "GOFLAGS": "-buildvcs=false",  # the cache may lie in somebody's git repository
             "GOWORK": "off",  # nor does a go.work above it concern us
+            "DEBIAN_FRONTEND": "noninteractive",
         }
-        progress = Progress(f"building {tool.name} {tool.version} ({tool.takes})")
-        for number, step in enumerate(tool.steps, start=1):
+        steps = () if tool.there() else tool.steps
+        deed = "linking" if tool.there() else "installing" if tool.stands else "building"
+        progress = Progress(f"{deed} {tool.name} {tool.version} ({tool.takes if steps else 'a moment'})")
+        for number, step in enumerate(steps, start=1):
             words = [word.format(bin=binaries, version=tool.version) for word in shlex.split(step)]
             output.write(f"$ {shlex.join(words)}\n".encode())
             output.flush()
-            status = _run(words, work, environment, output, progress, f"step {number} of {len(tool.steps)}")
+            status = _run(words, work, environment, output, progress, f"step {number} of {len(steps)}")
             if status != 0:
                 progress.end("failed")
                 raise InstallError(_failure(tool, shlex.join(words), status, log))
+        if found := tool.there():
+            for binary in tool.binaries:
+                (binaries / binary).symlink_to(found / binary)
         for binary in tool.binaries:
             if not (binaries / binary).is_file():
                 progress.end("failed")
