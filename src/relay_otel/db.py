@@ -111,15 +111,14 @@ def pool_name(url: Any, pool: Any) -> str:
     if url.get_backend_name() == "sqlite":
         path = database.removeprefix("file:").partition("?")[0]
         return path.replace("\\", "/").rpartition("/")[2] or ":memory:"
-    host, port = url.host, url.port
+    host, port = url.host or "", url.port
     if not host:
         among = url.query.get("host", "")
         hosts = [among] if isinstance(among, str) else list(among)
         host = ",".join(each for each in hosts if each and not each.startswith("/"))
-    if host and ":" in host and not host.startswith("["):
-        bare, _, rest = host.rpartition(":")
-        host = host if rest.isdigit() and ":" not in bare else f"[{host}]"  # IPv6
-    server = f"{host}:{port}" if host and port else host or ""
+    if host.count(":") > 1 and "," not in host:
+        host = f"[{host}]"  # IPv6
+    server = f"{host}:{port}" if host and port else host
     return "/".join(part for part in (server, database) if part) or str(url.get_backend_name())
 
 

@@ -94,7 +94,7 @@ class Database:
             if repr(before) == repr(now):  # NaN equals NaN here
                 break
         self.checked_out = int(now[0]) if now[0] == now[0] else 0
-        if not self._pools:
+        if all(each() is None for each in self._pools):
             cells[self.up] = nan
 
 

@@ -45,7 +45,7 @@ class Message(Base):
 
 class Invoice(Base):
     __tablename__ = "Invoices"
-    __table_args__ = {"schema": "billing"}
+    __table_args__ = ({"schema": "billing"},)
     id: Mapped[int] = mapped_column(primary_key=True)
     user_id: Mapped[int]
 
@@ -114,7 +114,7 @@ CASES: dict[str, tuple[Any, tuple[str, str], tuple[str, ...]]] = {
         ("SELECT", "users"), ("postgresql",),
     ),
     "LATERAL": (
-        sa.select(users.c.id, sa.select(messages.c.id).where(messages.c.user_id == users.c.id).correlate(users).lateral()),
+        sa.select(users.c.id, sa.select(messages.c.id).where(messages.c.id == users.c.id).correlate(users).lateral()),
         ("SELECT", "users"), ("postgresql",),
     ),
     "FOR UPDATE": (sa.select(users).with_for_update(), ("SELECT", "users"), ALL),

@@ -78,13 +78,13 @@ def test_the_guides_functions() -> None:
 
 # -- any text --
 
+PIECE_WORDS = """
+SELECT FROM WHERE ( ) , ; . * WITH AS RECURSIVE INSERT INTO VALUES UPDATE SET DELETE USING MERGE ON JOIN UNION LATERAL
+EXPLAIN COPY TABLE ONLY IS DISTINCT CREATE INDEX a b.c ? $1 :x %s @v 1 0x1F .5e3 -- # /* */ ' " ` [ ] E' $$ $t$ \\ :: ''
+"""
 PIECES = st.sampled_from(
     [
-        *(
-            "SELECT FROM WHERE ( ) , ; . * WITH AS RECURSIVE INSERT INTO VALUES UPDATE SET DELETE USING MERGE ON JOIN "
-            "UNION LATERAL EXPLAIN COPY TABLE ONLY IS DISTINCT CREATE INDEX a b.c ? $1 :x %s @v 1 0x1F .5e3 -- # /* */ "
-            "' \" ` [ ] E' $$ $t$ \\ :: ''"
-        ).split(),
+        *PIECE_WORDS.split(),
         " ",
         "\n",
         "\x00",
