@@ -63,7 +63,7 @@ test-all: test ## the tests, and the proofs of minutes
 soak: setup tools ## full load for minutes: memory, descriptors and counts stay right; ARGS="--for 600"
 	@$(PY) tools/soak.py $(ARGS)
 
-bench: setup ## the budgets of the design, side by side with what users would have instead; writes bench/results.md
+bench: setup .venvs/sqlalchemy-2.0/.ready ## the budgets of the design, side by side with what users would have instead; writes bench/results.md
 	@$(PY) -m bench $(ARGS)
 
 lock: setup ## resolve requirements/*.in again, with hashes and without package hosts

@@ -10,7 +10,7 @@ import platform
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import exposition, http, instruments, workers
+from bench import db, exposition, http, instruments, workers
 from bench.measure import Table
 
 RESULTS = Path(__file__).with_name("results.md")
@@ -21,6 +21,8 @@ PACKAGES = (
     "opentelemetry-sdk",
     "opentelemetry-exporter-prometheus",
     "opentelemetry-instrumentation-fastapi",
+    "opentelemetry-instrumentation-sqlalchemy",
+    "sqlalchemy",
     "prometheus-client",
     "prometheus-fastapi-instrumentator",
 )
@@ -34,6 +36,7 @@ code runs up to 1.7 times slower in a busy minute. How it is measured: [README.m
 
 PARTS: dict[str, Callable[[int | None], list[Table]]] = {
     "http": lambda rounds: http.tables() if rounds is None else http.tables(rounds, starts=min(rounds, http.STARTS)),
+    "db": lambda rounds: db.tables() if rounds is None else db.tables(rounds),
     "instruments": lambda rounds: instruments.tables() if rounds is None else instruments.tables(rounds),
     "exposition": lambda rounds: exposition.tables() if rounds is None else exposition.tables(rounds),
     "workers": lambda rounds: (

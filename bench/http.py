@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -24,6 +22,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.trace import NoOpTracerProvider
 
 from bench.measure import Budget, Samples, Spread, Table, beyond, compared, interleaved
+from bench.turns import Worker, environment
 
 ROUNDS = 240
 REQUESTS = 150  # 7 to 35 ms a run: short beside the drift of the machine's speed
@@ -62,7 +61,7 @@ def tables(rounds: int = ROUNDS, requests: int = REQUESTS, starts: int = STARTS)
     post: Samples = {name: [] for name in CANDIDATES}
     for done in range(0, rounds, ROUNDS_OF_A_PROCESS):
         with ExitStack() as stack:
-            workers = {name: stack.enter_context(Worker(name, requests)) for name in CANDIDATES}
+            workers = {name: stack.enter_context(Worker("bench.http", name, str(requests))) for name in CANDIDATES}
             for method, samples in (("GET", get), ("POST", post)):
                 turns = {name: worker.turn(method) for name, worker in workers.items()}
                 for turn in turns.values():
@@ -76,41 +75,6 @@ def tables(rounds: int = ROUNDS, requests: int = REQUESTS, starts: int = STARTS)
         _table("HTTP: POST with a JSON body", post, (), note),
         start_up(starts),
     ]
-
-
-class Worker:
-    """One candidate in a process of its own, which serves requests when it is told to."""
-
-    def __init__(self, candidate: str, requests: int) -> None:
-        command = [sys.executable, "-m", "bench.http", candidate, str(requests)]
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=_environment(),
-            text=True,
-        )
-
-    def turn(self, method: str) -> Callable[[], float]:
-        """Microseconds a request of this method, each time it is called."""
-        return lambda: float(self._ask(method))
-
-    def _ask(self, line: str) -> str:
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.write(line + "\n")
-        self._process.stdin.flush()
-        return self._process.stdout.readline()
-
-    def __enter__(self) -> Worker:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        status = self._process.wait()
-        if error[0] is None and status != 0:
-            raise RuntimeError(f"{self._process.args!r} ended with {status}; run it by hand to see why")
 
 
 def work(candidate: str, requests: int) -> None:
@@ -308,7 +272,7 @@ def _start(before: str, timed: str) -> Callable[[], float]:
     def run() -> float:
         done = subprocess.run(
             [sys.executable, "-c", program],
-            env=_environment(),
+            env=environment(),
             check=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -317,17 +281,6 @@ def _start(before: str, timed: str) -> Callable[[], float]:
         return float(done.stdout)
 
     return run
-
-
-_PLACE = tempfile.TemporaryDirectory(prefix="relay-otel-bench-")
-"""Where the processes leave what they share: another program's leavings are no part of their price."""
-
-
-def _environment() -> dict[str, str]:
-    """As a user has it: installed packages are compiled."""
-    ours = ("OTEL_", "RELAY_", "PYTHONDONTWRITEBYTECODE")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    return {**kept, "XDG_RUNTIME_DIR": _PLACE.name}
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The whole story on one machine: the chat product, its traffic, a language model, the collector, Prometheus twice.
 
     python tools/demo.py                      with a live panel, until Ctrl-C
+    python tools/demo.py --database postgresql  the app on PostgreSQL; DATABASE_URL names one of yours
     python tools/demo.py --for 60 --check     then compare two books with both Prometheuses, number by number
 
     traffic ─▶ app ── OTLP ─▶ collector ◀── Prometheus on prometheus.yml    the product's way
@@ -17,6 +18,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import sys
 import threading
@@ -33,6 +35,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a file
 from examples.relay_chat import traffic
 from examples.relay_chat.traffic import Book, Entry, Socket
 from relay_otel.instruments import DEFINITIONS
+from tools.postgres import Postgres
 from tools.process import StackError, await_, fetch, free_port
 from tools.stack import Blackbox, Collector, Prometheus, Server, uvicorn
 
@@ -143,8 +146,8 @@ class Stack:
 
 
 @contextlib.contextmanager
-def stack(*, usual_ports: bool) -> Iterator[Stack]:
-    """Start it all; end it all."""
+def stack(*, usual_ports: bool, database: str = "") -> Iterator[Stack]:
+    """Start it all; end it all. ``database``: a URL, ``postgresql`` for one of our own, or a SQLite file of our own."""
     ports = {name: free_port(usual if usual_ports else None) for name, usual in USUAL_PORTS.items()}
     with contextlib.ExitStack() as running:
         collector = Collector(
@@ -153,10 +156,13 @@ def stack(*, usual_ports: bool) -> Iterator[Stack]:
         running.enter_context(collector)
         blackbox = running.enter_context(Blackbox(port=ports["probe"]))
         provider = running.enter_context(Provider(port=ports["provider"]))
+        if database == "postgresql":
+            database = running.enter_context(Postgres()).create("relay_chat")
         app = ChatApp(
             provider,
             port=ports["app"],
             environment={
+                **({"DATABASE_URL": database} if database else {}),
                 "OTEL_SERVICE_NAME": SERVICE,
                 "RELAY_STAGE": STAGE,
                 "OTEL_EXPORTER_OTLP_ENDPOINT": collector.otlp_endpoint,
@@ -661,11 +667,16 @@ def main(arguments: Sequence[str]) -> int:
         "--lose", type=int, default=0, metavar="N", help="drop N answers from the client's book: it must notice"
     )
     parser.add_argument("--free-ports", action="store_true", help="leave the usual ports alone, as tests do")
+    parser.add_argument(
+        "--database",
+        default=os.environ.get("DATABASE_URL", ""),
+        help="URL of a database for the app, or `postgresql` for one of the demo's own (DATABASE_URL, else SQLite)",
+    )
     chosen = parser.parse_args(arguments)
     try:
         with (
             stopped_cleanly(),
-            stack(usual_ports=not chosen.free_ports) as running,
+            stack(usual_ports=not chosen.free_ports, database=chosen.database) as running,
             Traffic(running.app.url, chosen.scenario, chosen.seconds or 60.0) as users,
         ):
             watch(running, users, chosen.seconds)

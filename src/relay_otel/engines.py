@@ -113,8 +113,10 @@ def _watch_checkouts(engine_class: Any) -> None:
         if metrics is None:
             return raw_connection(self)
         database: Database | None = None
-        with _guard.guard("db.checkout"):
+        try:
             database = _checkout(metrics, self)
+        except Exception as error:
+            _guard.failed("db.checkout", error)
         started = perf_counter()
         try:
             connection = raw_connection(self)
@@ -127,8 +129,10 @@ def _watch_checkouts(engine_class: Any) -> None:
                         metrics.pools.changed(database)
             raise
         if database is not None:
-            with _guard.guard("db.checkout"):
+            try:
                 metrics.pools.got(database, self.pool, connection, perf_counter() - started)
+            except Exception as error:
+                _guard.failed("db.checkout", error)
         return connection
 
     engine_class.raw_connection = raw
@@ -166,10 +170,12 @@ def _watch_returns(pool_class: Any) -> None:
         finally:
             metrics = _active
             if metrics is not None:
-                with _guard.guard("db.return"):
+                try:
                     database = self.__dict__.get(metrics.key)
                     if database is not None:
                         metrics.pools.returned(database, self, record)
+                except Exception as error:
+                    _guard.failed("db.return", error)
 
     pool_class._do_return_conn = returned
 

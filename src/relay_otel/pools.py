@@ -60,10 +60,16 @@ class Database:
     def add(self, pool: Any) -> None:
         """Look at this pool too. For one thread at a time."""
         self._pools = (*(each for each in self._pools if each() not in (None, pool)), weakref.ref(pool))
+        self._set_limit()
 
     def discard(self, pool: Any) -> None:
         """The pool was disposed of: its own numbers mean nothing any more. For one thread at a time."""
         self._pools = tuple(each for each in self._pools if each() not in (None, pool))
+        self._set_limit()
+
+    def _set_limit(self) -> None:
+        limits = [limit for pool in self.pools if (limit := limit_of(pool)) is not None]
+        self.buffer[0][self._states[-1]] = float(sum(limits)) if limits else nan
 
     def answered(self) -> None:
         self.buffer[0][self.up] = 1.0
@@ -72,44 +78,55 @@ class Database:
         """It cannot be reached."""
         self.buffer[0][self.up] = 0.0
 
-    def read(self) -> list[float]:
-        """The sums of the pools' own numbers in the order of STATES; NaN for what none of them has."""
-        total = [nan, nan, nan, nan]
-        for each in self._pools:
-            pool = each()
-            if pool is not None:
-                for at, number in enumerate(numbers_of(pool)):
-                    if number == number:
-                        total[at] = number if total[at] != total[at] else total[at] + number
-        return total
-
     def refresh(self) -> None:
         """Have the cells say what the pools say."""
+        pools = [pool for each in self._pools if (pool := each()) is not None]
+        out, idle, overflow, limit = self._states
         cells = self.buffer[0]
-        now = self.read()
+        if not pools:
+            cells[out] = cells[idle] = cells[overflow] = cells[limit] = cells[self.up] = nan
+            self.checked_out = 0
+            return
+        now = numbers_of(pools)
         for _ in range(READINGS):
-            for cell, number in zip(self._states, now, strict=True):
-                cells[cell] = number
-            before, now = now, self.read()
-            if repr(before) == repr(now):  # NaN equals NaN here
-                break
-        self.checked_out = int(now[0]) if now[0] == now[0] else 0
-        if all(each() is None for each in self._pools):
-            cells[self.up] = nan
+            self.checked_out = now[0]
+            cells[out] = float(now[0])
+            if now[1] is not None:
+                cells[idle] = float(now[1])
+                cells[overflow] = float(now[2])
+            before, now = now, numbers_of(pools)
+            if before == now:
+                return
 
 
-def numbers_of(pool: Any) -> tuple[float, float, float, float]:
-    """A pool's own numbers in the order of STATES; NaN for what it does not have."""
-    count = getattr(pool, "checkedout", None)
-    if not callable(count):  # NullPool, StaticPool, SingletonThreadPool, AssertionPool count nothing
-        return float(len(out_of(pool))), nan, nan, nan
+Numbers = tuple[int, int | None, int]
+"""In use, idle (None: counted by none of the pools), open beyond the pools' sizes."""
+
+
+def numbers_of(pools: list[Any]) -> Numbers:
+    """What pools say of themselves, added up."""
+    if len(pools) == 1:
+        return _numbers_of(pools[0])
+    found = [_numbers_of(pool) for pool in pools]
+    idle = [each[1] for each in found if each[1] is not None]
+    return sum([each[0] for each in found]), sum(idle) if idle else None, sum([each[2] for each in found])
+
+
+def _numbers_of(pool: Any) -> Numbers:
+    try:
+        idle, overflow, size = pool.checkedin(), pool.overflow(), pool.size()
+        # checkedout(), without asking its queue twice; a pool without a size has no overflow of its own.
+        out = size - idle + overflow if size else pool.checkedout()
+    except AttributeError:  # NullPool, StaticPool, SingletonThreadPool, AssertionPool count nothing
+        return len(out_of(pool)), None, 0
+    # A pool that was disposed of by itself goes below zero.
+    return out if out > 0 else 0, idle if idle > 0 else 0, overflow if overflow > 0 else 0
+
+
+def limit_of(pool: Any) -> int | None:
+    """The most connections that a pool may open; None where there is no limit, or it does not tell."""
     most = getattr(pool, "_max_overflow", -1)
-    return (
-        float(max(0, count())),
-        float(max(0, pool.checkedin())),
-        float(max(0, pool.overflow())),
-        float(pool.size() + most) if most >= 0 else nan,
-    )
+    return pool.size() + most if most >= 0 else None
 
 
 OUT = "_relay_otel_out"
@@ -131,7 +148,7 @@ class Pools:
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
         self._databases: dict[int, Database] = {}
-        self._waits = recorder.instrument(instruments.DATABASE_POOL_WAIT_SECONDS)
+        self._bounds = instruments.DATABASE_POOL_WAIT_SECONDS.bounds
         self._active: int | None = None
         for word in ("got", "timed_out", "connected"):
             setattr(self, word, recorder.synchronized(getattr(self, word)))
@@ -170,9 +187,10 @@ class Pools:
             record = getattr(connection, "_connection_record", None)
             if record is not None:
                 out_of(pool).add(record)
-        cells = database.buffer[0]
-        bucket = database.wait + 1 + bisect_left(self._waits.definition.bounds, seconds)
-        cells[database.wait] += seconds
+        wait, buffer = database.wait, database.buffer
+        bucket = wait + 1 + bisect_left(self._bounds, seconds)
+        cells = buffer[0]
+        cells[wait] += seconds
         cells[bucket] += 1.0
         database.checkouts += 1
         self.changed(database)
@@ -212,11 +230,19 @@ class Pools:
         active = self._active
         if active is None:
             return
+        cells, databases = self._recorder.cells.buffer[0], self._databases
+        if len(databases) == 1:
+            [database] = databases.values()
+            while True:
+                total = database.checked_out
+                cells[active] = float(total)
+                if total == database.checked_out:
+                    return
         for _ in range(READINGS):
-            total = float(sum([each.checked_out for each in list(self._databases.values())]))
-            self._recorder.cells.buffer[0][active] = total
-            if total == sum([each.checked_out for each in list(self._databases.values())]):
-                break
+            total = sum([each.checked_out for each in list(databases.values())])
+            cells[active] = float(total)
+            if total == sum([each.checked_out for each in list(databases.values())]):
+                return
 
     @property
     def databases(self) -> list[Database]:
