@@ -45,7 +45,7 @@ def tables(rounds: int = ROUNDS, queries: int = QUERIES) -> list[Table]:
         raise SystemExit(
             "bench db compares with contrib on SQLAlchemy 2.0; its environment is missing: `make setup-all`."
         )
-    note = f"{rounds} interleaved rounds of {queries} queries, SQLite in memory, one connection. Added is beyond `nothing`."
+    note = f"{rounds} interleaved rounds of {queries} queries, SQLite in memory. Added is beyond `nothing`."
     newer = [NOTHING, EMPTY, GUIDE, OURS]
     found = [
         _table("Database: a cached statement, SQLAlchemy 2.1", _measured(newer, "query", rounds, queries), note),

@@ -32,6 +32,8 @@ GOOD: dict[str, tuple[Any, list[tuple[str, Any]]]] = {
     "health_paths": (("/a",), [("/b, /c/", ("/b", "/c"))]),
     "excluded_urls": (("a",), [("b,c", ("b", "c")), ("d", ("d",)), ("e", ("e",))]),
     "http_semconv_metrics": (True, [("TRUE", True)]),
+    "slow_query_seconds": (2.5, [("0.25", 0.25)]),
+    "database_ping": (False, [("off", False)]),
     "strict": (True, [("1", True)]),
     "disabled": (True, [("on", True), ("true", True)]),
     "traces_exporter": ("argued", [("otlp", "otlp"), ("console", "console")]),

@@ -33,6 +33,7 @@ from typing import Any, NamedTuple, NoReturn
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a file: `python tools/demo.py`
 
 from examples.relay_chat import traffic
+from examples.relay_chat.models import Table
 from examples.relay_chat.traffic import Book, Entry, Socket
 from relay_otel.instruments import DEFINITIONS
 from tools.postgres import Postgres
@@ -434,6 +435,7 @@ class Count(NamedTuple):
 
 
 Key = Entry | Socket | Count | Query
+TABLES = frozenset(Table.metadata.tables)
 
 
 @dataclass(frozen=True)
@@ -447,7 +449,9 @@ class Row:
 
     @property
     def judged(self) -> bool:
-        """The prober asks for health, and it keeps no book."""
+        """The prober asks for health, and SQLAlchemy asks a database what it is; they keep no book."""
+        if isinstance(self.key, Query):
+            return self.key.table in TABLES
         return not isinstance(self.key, Entry) or self.key.endpoint != HEALTH
 
     @property
@@ -634,7 +638,7 @@ def table(rows: Sequence[Row]) -> str:
     lines = [f"{'':{width}}{'status':>8}{'book':>10}{'collector':>12}{'direct':>10}"]
     for row in rows:
         where, kind = row.words
-        book = f"{row.book:g}" if row.judged else "probed"
+        book = f"{row.book:g}" if row.judged else "no book"
         mark = "" if row.equal else "   differs"
         lines.append(f"{where:{width}}{kind:>8}{book:>10}{row.product:>12g}{row.direct:>10g}{mark}")
     return "\n".join(lines)

@@ -18,6 +18,7 @@ from tools.demo import Count, Reading, Row, compare, expected_counts, table
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_SECONDS = 120
+QUERIES = ("SELECT ", "INSERT ", "UPDATE ", "DELETE ", "OTHER ")
 
 
 def demo(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -25,12 +26,15 @@ def demo(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=False)
 
 
-def test_both_books_equal_both_prometheuses() -> None:
-    """What the client and the language model's provider counted is what Prometheus shows, by the collector and direct.
+@pytest.mark.parametrize("database", ["", "postgresql"], ids=["SQLite", "PostgreSQL"])
+def test_all_books_equal_both_prometheuses(database: str) -> None:
+    """What the client, the language model's provider and the app counted is what Prometheus shows, by the collector
+    and direct.
 
-    The client counts answers by endpoint and status, and WebSockets by close code; the provider messages and tokens.
+    The client counts answers by endpoint and status, and WebSockets by close code; the provider messages and tokens;
+    the app its database queries by operation, table and status.
     """
-    ended = demo("--for", "8", "--check")
+    ended = demo("--for", "8", "--check", "--database", database)
 
     assert (ended.returncode, ended.stderr) == (0, ""), ended.stdout
     assert re.search(r"^Equal: \d+ answers, \d+ WebSockets, \d+ calls .*, on both paths\.$", ended.stdout, re.MULTILINE)
@@ -39,6 +43,9 @@ def test_both_books_equal_both_prometheuses() -> None:
     assert {"1000", "1001", "1005", "1007", "refused"} == {kind for where, kind, *_ in rows if where == "/api/chat/ws"}
     assert {"success", "error"} == {kind for where, kind, *_ in rows if where.startswith("chat_messages_total")}
     assert {"input", "output"} == {kind for where, kind, *_ in rows if where.startswith("llm_tokens_total")}
+    asked = {where for where, kind, *_ in rows if kind == "success" and where.startswith(QUERIES)}
+    assert {f"SELECT {table}" for table in ("conversations", "messages", "users", "embeddings")} <= asked
+    assert {"INSERT messages", "UPDATE conversations", "OTHER messages"} <= asked
     assert all(book == product == direct for _, _, book, product, direct in rows)
 
 
@@ -141,16 +148,20 @@ def test_a_token_or_a_websocket_that_is_missing_differs() -> None:
 
 def test_the_panel_says_traffic_latency_errors_model_sockets_and_export() -> None:
     """One line in a log; what Prometheus cannot say yet is a dash."""
-    nothing = Reading(*[None] * 3, {}, *[None] * 9)  # type: ignore[arg-type]
-    busy = Reading(20.0, 0.04, 0.321, {"502": 0.5, "500": 1.5}, 5.0, 0.5, 420.4, 1.5, 3, 2.2, 1, 0, 1)
+    nothing = Reading(*[None] * 3, {}, *[None] * 14)  # type: ignore[arg-type]
+    busy = Reading(
+        20.0, 0.04, 0.321, {"502": 0.5, "500": 1.5}, 5.0, 0.5, 420.4, 1.5, 3, 80.0, 0.0123, 2, 1, 1, 2.2, 1, 0, 1
+    )
 
     assert nothing.line() == (
-        "- requests/s  p50 - s  p95 - s  - errors | LLM - calls/s  - tokens/s  $-/h | WebSockets - open"
+        "- requests/s  p50 - s  p95 - s  - errors | LLM - calls/s  - tokens/s  $-/h | database - queries/s  p95 - s"
+        "  - slow  - connections in use  - | WebSockets - open"
         " | export: none seen yet; probe has not asked yet"
     )
     assert busy.line() == (
         "20.0 requests/s  p50 0.040 s  p95 0.321 s  10.0% errors (500 1.5/s, 502 0.5/s)"
-        " | LLM 5.0 calls/s (0.5 failed)  420 tokens/s  $1.50/h | WebSockets 3 open"
+        " | LLM 5.0 calls/s (0.5 failed)  420 tokens/s  $1.50/h"
+        " | database 80 queries/s  p95 0.0123 s  2 slow  1 connections in use  up | WebSockets 3 open"
         " | export: last 2 s ago, 1 failed, 0 dropped; probe ok"
     )
     assert [line.split()[0] for line in busy.panel()] == [
@@ -158,6 +169,7 @@ def test_the_panel_says_traffic_latency_errors_model_sockets_and_export() -> Non
         "latency",
         "errors",
         "language",
+        "database",
         "WebSockets",
         "export",
     ]
@@ -168,7 +180,7 @@ def test_the_probers_requests_are_shown_and_not_judged() -> None:
     rows = compare({}, {Entry("GET", "/health", 200): 7.0}, {Entry("GET", "/health", 200): 8.0})
 
     assert [row.equal for row in rows] == [True]
-    assert "probed" in table(rows)
+    assert "no book" in table(rows)
 
 
 def test_a_binary_that_is_missing_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
