@@ -35,6 +35,7 @@ STARTS = ("wrapper", "configure()")
 ONE_AND_SLOW = (pytest.param("wrapper", marks=pytest.mark.slow), "configure()")
 SCRAPE_SECONDS = 0.5
 INTERVAL_SECONDS = 1.0  # between exports
+LATE_SECONDS = 0.5  # two processors that run two tests wake a thread and accept a connection late (0.07 s was seen)
 SOME = 60  # answers between two events
 
 
@@ -436,7 +437,7 @@ def faults_of(exports: Sequence[Export], unanswered: set[int]) -> list[str]:
         # What nobody has confirmed may be sent again at once.
         if apart < INTERVAL_SECONDS / 2 and n not in unanswered:
             result.append(f"exports {n} and {n + 1} of {one.pid} and {other.pid} are {apart:.2f} s apart")
-        if apart > 2 * INTERVAL_SECONDS and one.pid != other.pid:
+        if apart > 2 * INTERVAL_SECONDS + LATE_SECONDS and one.pid != other.pid:
             result.append(f"{other.pid} took over {apart:.2f} s after {one.pid}")
     return result
 
