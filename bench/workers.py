@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gc
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from bench.measure import Budget, Samples, Spread, Table, compared, interleaved
+from bench.turns import Worker
 
 if TYPE_CHECKING:
     from relay_otel.export.workers import Workers
@@ -59,48 +59,9 @@ def tables(
     return [*_scrapes(rounds), *_calls(calls_rounds, calls), _life(lives)]
 
 
-class Process:
-    """One candidate in a process of its own, which answers each line with one line."""
-
-    def __init__(self, candidate: str, place: str) -> None:
-        environ = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "RELAY_"))}
-        environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
-        if candidate == MULTI:
-            environ["PROMETHEUS_MULTIPROC_DIR"] = place
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "bench.workers", candidate, place],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environ,
-            text=True,
-        )
-
-    def tell(self, line: str) -> None:
-        """Have it begin; ``answer`` waits for the end."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(line + "\n")
-        self._process.stdin.flush()
-
-    def answer(self) -> str:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"{self._process.args!r} ended without an answer")
-        return line.strip()
-
-    def ask(self, line: str) -> str:
-        self.tell(line)
-        return self.answer()
-
-    def __enter__(self) -> Process:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        status = self._process.wait()
-        if error[0] is None and status != 0:
-            raise RuntimeError(f"{self._process.args!r} ended with {status}; run it by hand to see why")
+def _process(candidate: str, place: str) -> Worker:
+    extra = {"PROMETHEUS_MULTIPROC_DIR": place} if candidate == MULTI else {}
+    return Worker("bench.workers", candidate, place, extra=extra)
 
 
 @contextmanager
@@ -120,19 +81,19 @@ def _scrapes(rounds: int) -> list[Table]:
     for done in range(0, rounds, ROUNDS_OF_A_PROCESS):
         with ExitStack() as stack:
             place = stack.enter_context(_places())  # left last, after the processes
-            scraped: dict[str, Process] = {}
+            scraped: dict[str, Worker] = {}
             processes = []
             for row, candidate in SCRAPES.items():
                 many, where = row in (FOUR_OURS, FOUR_CLIENTS), place()
                 times = 1 if many else WORKERS  # so that all show the same samples
                 for _ in range(WORKERS if many else 1):
-                    scraped[row] = stack.enter_context(Process(candidate, where))
+                    scraped[row] = stack.enter_context(_process(candidate, where))
                     processes.append((scraped[row], times))
             for process, times in processes:
                 process.tell(f"fill {times}")
             for process, _ in processes:
                 process.answer()
-            turns = {row: _turn(process) for row, process in scraped.items()}
+            turns = {row: process.turn("scrape") for row, process in scraped.items()}
             for row, found in interleaved(turns, 1).items():
                 cold[row] += found
             _check_samples({row: process.ask(f"text {place()}/text") for row, process in scraped.items()})
@@ -153,10 +114,6 @@ def _scrapes(rounds: int) -> list[Table]:
             f"{len(cold[FOUR_OURS])} interleaved rounds, all processes new in each. {note}",
         ),
     ]
-
-
-def _turn(process: Process) -> Callable[[], float]:
-    return lambda: float(process.ask("scrape"))
 
 
 def _scrape_table(title: str, samples: Samples, budgets: tuple[Budget, ...], note: str) -> Table:
@@ -236,11 +193,11 @@ def _calls(rounds: int, calls: int) -> list[Table]:
         with ExitStack() as stack:
             place = stack.enter_context(_places())  # left last, after the processes
             # Both of ours in one process: what differs is then the memory, not where the code happens to lie.
-            processes = {name: stack.enter_context(Process(name, place())) for name in (FILE, SINGLE, MULTI, OTEL)}
+            processes = {name: stack.enter_context(_process(name, place())) for name in (FILE, SINGLE, MULTI, OTEL)}
             processes[MEMORY] = processes[FILE]
             for kind, samples in found.items():
                 turns = {
-                    f"{name}, {way}": _call(processes[name], f"call {int(name == MEMORY)} {calls} {kind} {way}")
+                    f"{name}, {way}": processes[name].turn(f"call {int(name == MEMORY)} {calls} {kind} {way}")
                     for name in (FILE, MEMORY, SINGLE, MULTI, OTEL)
                     for way in ("by labels", "bound")
                     if f"{kind} {way}" in _statements(name)
@@ -265,10 +222,6 @@ def _calls(rounds: int, calls: int) -> list[Table]:
     return tables
 
 
-def _call(process: Process, line: str) -> Callable[[], float]:
-    return lambda: float(process.ask(line))
-
-
 def _statements(candidate: str) -> dict[str, str]:
     return STATEMENTS[candidate.partition(",")[0]]
 
@@ -286,11 +239,11 @@ LIFE = {
 def _life(rounds: int) -> Table:
     with ExitStack() as stack:
         place = stack.enter_context(_places())  # left last, after the processes
-        file = stack.enter_context(Process(FILE, place()))
-        memory = stack.enter_context(Process(MEMORY, place()))
+        file = stack.enter_context(_process(FILE, place()))
+        memory = stack.enter_context(_process(MEMORY, place()))
         for process in (file, memory):
             process.ask("fill 1")
-        runs = {row: _call(memory if row.endswith("memory") else file, line) for row, line in LIFE.items()}
+        runs = {row: (memory if row.endswith("memory") else file).turn(line) for row, line in LIFE.items()}
         found = interleaved(runs, rounds)
     table = Table(f"The life of a process with {SERIES:,} histogram series", ("candidate", "ms (quartiles)"))
     for row, times in found.items():
