@@ -22,6 +22,9 @@ from relay_otel import _guard
 from relay_otel.db import DatabaseMetrics, outcome_of
 from relay_otel.pools import Database, Watch
 
+IGNORED = "_relay_otel_ignored"
+"""In the ``__dict__`` of a dialect whose engine is no engine of the product's: the cost ledger's."""
+
 _active: DatabaseMetrics | None = None
 _watch: Watch | None = None
 _hooked = False
@@ -110,7 +113,7 @@ def _watch_checkouts(engine_class: Any) -> None:
     @functools.wraps(raw_connection)
     def raw(self: Any) -> Any:
         metrics = _active
-        if metrics is None:
+        if metrics is None or IGNORED in self.dialect.__dict__:
             return raw_connection(self)
         database: Database | None = None
         try:
@@ -186,7 +189,7 @@ def _watch_connects(record_class: Any) -> None:
     @functools.wraps(connect)
     def connecting(self: Any) -> None:
         metrics = _active
-        if metrics is None:
+        if metrics is None or IGNORED in self._ConnectionRecord__pool._dialect.__dict__:
             connect(self)
             return
         database: Database | None = None

@@ -31,7 +31,7 @@ TOKEN_TYPE = Label("token_type", members=("input", "output"))
 TOKEN_KIND = Label("kind", members=("cache_read", "cache_write", "reasoning"))
 LLM_REASON = Label("reason", limit=16)
 PERIOD = Label("period", members=("day", "month"))
-LEDGER_OUTCOME = Label("outcome", members=("accepted", "delivered", "duplicate", "dropped"))
+LEDGER_OUTCOME = Label("outcome", members=("accepted", "delivered", "duplicate", "dropped", "rejected"))
 PAGE_NAME = Label("page_name", limit=200)
 DEVICE_TYPE = Label("device_type", members=("mobile", "tablet", "desktop", "unknown"))
 BUTTON_NAME = Label("button_name", limit=200)
@@ -191,7 +191,7 @@ CHAT_MESSAGES_TOTAL = Definition(
     description="Chat messages processed.",
     labels=(MODEL, LLM_STATUS, USER_ID_HASH, ENVIRONMENT),
     series_limit=5000,
-    status="planned",
+    status="emitted",
 )
 LLM_TOKENS_TOTAL = Definition(
     name="llm_tokens_total",
@@ -199,7 +199,7 @@ LLM_TOKENS_TOTAL = Definition(
     unit="{token}",
     description="Tokens billed for LLM calls.",
     labels=(MODEL, TOKEN_TYPE, LLM_OPERATION, ENVIRONMENT),
-    status="planned",
+    status="emitted",
 )
 API_COST_USD_TOTAL = Definition(
     name="api_cost_usd_total",
@@ -207,7 +207,7 @@ API_COST_USD_TOTAL = Definition(
     unit="{USD}",
     description="Cost of LLM calls in US dollars.",
     labels=(LLM_OPERATION, MODEL, ENVIRONMENT),
-    status="planned",
+    status="emitted",
 )
 LLM_REQUEST_DURATION_SECONDS = Definition(
     name="llm_request_duration_seconds",
@@ -216,7 +216,7 @@ LLM_REQUEST_DURATION_SECONDS = Definition(
     description="Time from an LLM call until its last token.",
     labels=(MODEL, LLM_OPERATION, LLM_STATUS, ENVIRONMENT),
     bounds=(0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0),
-    status="planned",
+    status="emitted",
 )
 LLM_TOKEN_DETAILS_TOTAL = Definition(
     name="llm_token_details_total",
@@ -224,7 +224,7 @@ LLM_TOKEN_DETAILS_TOTAL = Definition(
     unit="{token}",
     description="Parts of the input and output tokens, which count them already.",
     labels=(MODEL, TOKEN_KIND, ENVIRONMENT),
-    status="planned",
+    status="emitted",
 )
 LLM_UNPRICED_CALLS_TOTAL = Definition(
     name="llm_unpriced_calls_total",
@@ -232,7 +232,7 @@ LLM_UNPRICED_CALLS_TOTAL = Definition(
     unit="{call}",
     description="LLM calls whose cost is unknown because no price was found.",
     labels=(MODEL, LLM_REASON, ENVIRONMENT),
-    status="planned",
+    status="emitted",
 )
 LLM_USAGE_MISSING_TOTAL = Definition(
     name="llm_usage_missing_total",
@@ -240,7 +240,7 @@ LLM_USAGE_MISSING_TOTAL = Definition(
     unit="{call}",
     description="LLM calls whose provider told no usage.",
     labels=(MODEL, LLM_REASON, ENVIRONMENT),
-    status="planned",
+    status="emitted",
 )
 LLM_BUDGET_USD = Definition(
     name="llm_budget_usd",
@@ -249,7 +249,7 @@ LLM_BUDGET_USD = Definition(
     description="The LLM budget as set, in US dollars.",
     labels=(PERIOD, ENVIRONMENT),
     merge="max",
-    status="planned",
+    status="emitted",
 )
 LLM_PRICE_DATA_AGE_SECONDS = Definition(
     name="llm_price_data_age_seconds",
@@ -258,7 +258,7 @@ LLM_PRICE_DATA_AGE_SECONDS = Definition(
     description="Age of the price data that costs are computed with.",
     labels=(ENVIRONMENT,),
     merge="max",
-    status="planned",
+    status="emitted",
 )
 COST_EVENTS_TOTAL = Definition(
     name="cost_events_total",
@@ -266,7 +266,15 @@ COST_EVENTS_TOTAL = Definition(
     unit="{event}",
     description="Cost events by what became of them on their way into the ledger.",
     labels=(LEDGER_OUTCOME, ENVIRONMENT),
-    status="planned",
+    status="emitted",
+)
+COST_EVENTS_REPAIRED_TOTAL = Definition(
+    name="cost_events_repaired_total",
+    kind="counter",
+    unit="{event}",
+    description="Cost events whose fields could not be kept as they came, by what was repaired.",
+    labels=(LLM_REASON, ENVIRONMENT),
+    status="emitted",
 )
 COST_SPOOL_PENDING = Definition(
     name="cost_spool_pending",
@@ -275,7 +283,7 @@ COST_SPOOL_PENDING = Definition(
     description="Cost events in the spool that the ledger does not hold yet.",
     labels=(ENVIRONMENT,),
     merge="max",
-    status="planned",
+    status="emitted",
 )
 COST_SPOOL_OLDEST_SECONDS = Definition(
     name="cost_spool_oldest_seconds",
@@ -284,7 +292,7 @@ COST_SPOOL_OLDEST_SECONDS = Definition(
     description="Age of the oldest cost event in the spool.",
     labels=(ENVIRONMENT,),
     merge="max",
-    status="planned",
+    status="emitted",
 )
 
 # --- Browser ---
@@ -586,6 +594,7 @@ DEFINITIONS: Mapping[str, Definition] = MappingProxyType(
             LLM_BUDGET_USD,
             LLM_PRICE_DATA_AGE_SECONDS,
             COST_EVENTS_TOTAL,
+            COST_EVENTS_REPAIRED_TOTAL,
             COST_SPOOL_PENDING,
             COST_SPOOL_OLDEST_SECONDS,
             WEB_PAGE_LOAD_TIME_SECONDS,

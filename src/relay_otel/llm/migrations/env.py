@@ -1,0 +1,9 @@
+"""Alembic's way in, for ``relay-otel llm migrate``: the connection is handed over, no ini file is needed."""
+
+from alembic import context
+
+from relay_otel.llm.ledger import METADATA
+
+context.configure(connection=context.config.attributes["connection"], target_metadata=METADATA)
+with context.begin_transaction():
+    context.run_migrations()
