@@ -48,6 +48,16 @@ def configure(
     http_semconv_metrics: bool | None = None,
     slow_query_seconds: float | None = None,
     database_ping: bool | None = None,
+    llm: str | None = None,
+    ledger: str | None = None,
+    spool_dir: str | None = None,
+    spool_bytes: int | None = None,
+    spool_durability: str | None = None,
+    prices: str | None = None,
+    user_label: str | None = None,
+    user_hash_key: str | None = None,
+    llm_budget_day_usd: float | None = None,
+    llm_budget_month_usd: float | None = None,
     strict: bool | None = None,
     traces_exporter: str | None = None,
     logs_exporter: str | None = None,
@@ -79,6 +89,16 @@ def configure(
         http_semconv_metrics: leave FastAPI's own HTTP metrics on.
         slow_query_seconds: a database query that takes longer is slow.
         database_ping: ask idle databases for a sign of life every 15 s.
+        llm: ``auto``, or ``off``: count no calls of language models that others trace.
+        ledger: SQLAlchemy URL of the cost ledger.
+        spool_dir: where cost events wait for it.
+        spool_bytes: most bytes that wait there.
+        spool_durability: ``memory``, ``process`` or ``power``: what a logged event outlives.
+        prices: YAML file with prices of your own.
+        user_label: ``topn``, ``bucket`` or ``off``.
+        user_hash_key: secret that user ids are hashed with.
+        llm_budget_day_usd: US dollars a day, for alerts.
+        llm_budget_month_usd: US dollars a month, for alerts.
         strict: raise relay-otel's own failures.
         traces_exporter: where spans go, e.g. ``otlp``.
         logs_exporter: where log records go, those of ``logging`` among them, e.g. ``otlp``.

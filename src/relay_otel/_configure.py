@@ -26,6 +26,8 @@ from relay_otel.cellfile import ENDING, EXPORTS, WORKS
 from relay_otel.export import exposition, otlp, outgoing, senders, stock, workers
 from relay_otel.export import port as metrics_port
 from relay_otel.kinds import Counter
+from relay_otel.llm import accounts
+from relay_otel.llm.prices import Prices
 from relay_otel.meter import HTTP_SCOPES, POOL_SCOPE, ContractMeterProvider
 from relay_otel.settings import Settings, without_password
 
@@ -87,6 +89,8 @@ class Handle:
         # On threads: the stock SDK may be waiting for a user's callback that does not come back.
         ends = [*self._ends, *(functools.partial(p.remove_metric_reader, r) for p, r in self._readers)]
         others = [threading.Thread(target=_quietly, args=(end,), daemon=True) for end in ends]
+        with _guard.guard("llm shutdown"):
+            accounts.default.close(timeout * 0.3)  # before the last export, which tells what became of the events
         arrived = True
         if self._otlp is not None:
             with _guard.guard("shutdown"):
@@ -199,7 +203,7 @@ def _start(handle: Handle) -> None:
     provider.flush = lambda timeout_millis: handle.force_flush(timeout_millis / 1000)
     recorder.instrument(instruments.RELAY_OTEL_BUILD_INFO).bind(version=VERSION).set(1)
     _born_at_zero(recorder.counter(instruments.RELAY_OTEL_DROPPED_TOTAL))
-    for part in (_start_prometheus, _start_port, _start_otlp, _start_http, _start_database, _start_others):
+    for part in (_start_prometheus, _start_port, _start_otlp, _start_http, _start_database, _start_llm, _start_others):
         with _guard.guard(part.__name__.removeprefix("_start_")):  # one that fails costs only itself
             part(handle, resource)
     _hook_exit()
@@ -363,6 +367,29 @@ def _start_database(handle: Handle, resource: _Resource) -> None:
     # A test's database is asked for nothing that the test did not ask for.
     asked = "database_ping" in settings.origins or not _under_pytest()
     engines.install(metrics, ping=settings.database_ping and asked)
+
+
+def _start_llm(handle: Handle, resource: _Resource) -> None:
+    settings = handle.settings
+    if settings.export == "none" and settings.ledger is None:
+        return
+    books = accounts.default
+    prices = Prices(settings.prices, settings.origins.get("prices", "RELAY_OTEL_PRICES"))
+    budgets = (("day", settings.llm_budget_day_usd), ("month", settings.llm_budget_month_usd))
+    options = accounts.Options(
+        service_name=resource.service,
+        server_id=resource.instance_id,
+        ledger=settings.ledger,
+        spool_dir=settings.spool_dir,
+        durability=settings.spool_durability,
+        spool_bytes=settings.spool_bytes,
+        user_label=settings.user_label,
+        hash_key=settings.user_hash_key,
+        budgets=tuple((period, usd) for period, usd in budgets if usd is not None),
+    )
+    books.configure(options, prices)
+    if settings.llm == "auto" and not _under_pytest():
+        prices.load_in_background()
 
 
 _SIGNALS = (("traces", signals.start_traces), ("logs", signals.start_logs))
@@ -543,18 +570,22 @@ def _flush_after_uvicorn(module: Any) -> None:
     async def shutdown(self: Any, *args: Any, **kwargs: Any) -> None:
         await stop(self, *args, **kwargs)
         handle = _handle
-        if handle is not None and handle._otlp is not None:
+        if handle is not None:
             from anyio.to_thread import run_sync
 
             handle._deadline = time.monotonic() + SHUTDOWN_SECONDS * 0.8  # the server needs some of it
             with _guard.guard("flush at exit"):
                 _tell(ENDING)
-                flushing: Awaitable[bool] = run_sync(
-                    functools.partial(handle._otlp.flush, otlp.EXIT_SECONDS, hurried=True)
-                )
+                flushing: Awaitable[None] = run_sync(functools.partial(_last_flush, handle))
                 await flushing
 
     module.Server.shutdown = shutdown
+
+
+def _last_flush(handle: Handle) -> None:
+    accounts.default.flush(SHUTDOWN_SECONDS * 0.25)
+    if handle._otlp is not None:
+        handle._otlp.flush(otlp.EXIT_SECONDS, hurried=True)
 
 
 def _quietly(end: Callable[[], None]) -> None:

@@ -27,6 +27,9 @@ EXPORT_INTERVAL_MS = 10_000
 """At most 12 exports fit into the collector's 2 m expiry, so a few may fail before a series is forgotten."""
 
 
+Read = Callable[[str], Any]
+
+
 class Unusable(ValueError):
     """Why a value cannot be used, and what can; reads on from "NAME is 'value'; "."""
 
@@ -106,6 +109,31 @@ def _url(value: str) -> str:
     raise Unusable(URL_WANTED)
 
 
+def _dollars(value: str) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < 1e9:
+        raise Unusable("give US dollars, like 50.")
+    return number
+
+
+def _bytes(value: str) -> int:
+    if value.isdecimal() and 1_048_576 <= int(value) <= 2**40:
+        return int(value)
+    raise Unusable("give bytes from 1048576 to 1099511627776, like 536870912.")
+
+
+def _one_of(*words: str) -> Read:
+    def chosen(value: str) -> str:
+        if value in words:
+            return value
+        raise Unusable(f"choose {', '.join(words[:-1])} or {words[-1]}.")
+
+    return chosen
+
+
 def _port(value: str) -> int:
     if value.isdecimal() and 1 <= int(value) <= 65_535:
         return int(value)
@@ -153,11 +181,9 @@ def _file(value: str) -> str:
             f"it cannot be read ({getattr(error, 'strerror', None) or error}); name a readable file."
         ) from None
     if not text:
-        raise Unusable("the file is empty; put the token into it.")
+        raise Unusable("the file is empty; put the secret into it.")
     return text
 
-
-Read = Callable[[str], Any]
 
 OTHER_VARIABLES = frozenset({"RELAY_OTEL_CACHE"})
 """Ours, but no settings of the package."""
@@ -307,6 +333,73 @@ SETTINGS: tuple[Setting, ...] = (
         "pytest unless it is set.",
     ),
     Setting(
+        "llm",
+        (("RELAY_OTEL_LLM", _one_of("auto", "off")),),
+        "auto",
+        "`off`: calls of language models that other instrumentations trace are not counted, and no prices are loaded.",
+    ),
+    Setting(
+        "ledger",
+        (("RELAY_OTEL_LEDGER", _text), ("RELAY_OTEL_LEDGER_FILE", _file)),
+        None,
+        "Database of the cost ledger, a SQLAlchemy URL: `sqlite:///costs.db`, `postgresql://user:password@host/name`; "
+        "`RELAY_OTEL_LEDGER_FILE` names a file that holds it. Unset: costs are metrics only.",
+        secret=True,
+    ),
+    Setting(
+        "spool_dir",
+        (("RELAY_OTEL_SPOOL_DIR", _text),),
+        None,
+        "Where cost events wait for the ledger: a local directory that outlives the container. Unset: "
+        "`$XDG_STATE_HOME/relay-otel`, else `~/.local/state/relay-otel`.",
+    ),
+    Setting(
+        "spool_bytes",
+        (("RELAY_OTEL_SPOOL_BYTES", _bytes),),
+        512 * 1024 * 1024,
+        "Most bytes of the spool. When it is full, new events are dropped and counted; nothing older is given up.",
+        whole_number=True,
+    ),
+    Setting(
+        "spool_durability",
+        (("RELAY_OTEL_SPOOL_DURABILITY", _one_of("memory", "process", "power")),),
+        "process",
+        "What a logged event outlives: `memory` the process, `process` also a machine that is shut down in order, "
+        "`power` also one that loses power (each commit then waits for the disk).",
+    ),
+    Setting(
+        "prices",
+        (("RELAY_OTEL_PRICES", readable_file),),
+        None,
+        "YAML file with prices, aliases of deployments and free models of your own; it comes before genai-prices.",
+    ),
+    Setting(
+        "user_label",
+        (("RELAY_OTEL_USER_LABEL", _one_of("topn", "bucket", "off")),),
+        "topn",
+        "The label `user_id_hash`: `topn` tells the first 500 users apart, `bucket` sorts all into 64, `off` none.",
+    ),
+    Setting(
+        "user_hash_key",
+        (("RELAY_OTEL_USER_HASH_KEY", _text), ("RELAY_OTEL_USER_HASH_KEY_FILE", _file)),
+        None,
+        "Secret that user ids are hashed with (HMAC-SHA256); `RELAY_OTEL_USER_HASH_KEY_FILE` names a file that holds "
+        "it. Unset: plain SHA-256.",
+        secret=True,
+    ),
+    Setting(
+        "llm_budget_day_usd",
+        (("RELAY_OTEL_LLM_BUDGET_DAY_USD", _dollars),),
+        None,
+        'US dollars that language models may cost in a day: `llm_budget_usd{period="day"}`, for alerts.',
+    ),
+    Setting(
+        "llm_budget_month_usd",
+        (("RELAY_OTEL_LLM_BUDGET_MONTH_USD", _dollars),),
+        None,
+        "The same for a month.",
+    ),
+    Setting(
         "strict",
         (("RELAY_OTEL_STRICT", _flag),),
         False,
@@ -365,6 +458,16 @@ class Settings:
     http_semconv_metrics: bool = False
     slow_query_seconds: float = 1.0
     database_ping: bool = True
+    llm: str = "auto"
+    ledger: str | None = field(default=None, repr=False)
+    spool_dir: str | None = None
+    spool_bytes: int = 512 * 1024 * 1024
+    spool_durability: str = "process"
+    prices: str | None = None
+    user_label: str = "topn"
+    user_hash_key: str | None = field(default=None, repr=False)
+    llm_budget_day_usd: float | None = None
+    llm_budget_month_usd: float | None = None
     strict: bool = False
     disabled: bool = False
     traces_exporter: str | None = None

@@ -62,10 +62,15 @@ class Logged:
 
     __slots__ = ("_place", "_writer", "event_id")
 
-    def __init__(self, event_id: str, writer: Writer | None = None, place: int = 0) -> None:
+    def __init__(self, event_id: str) -> None:
         self.event_id = event_id
         """The row's key."""
-        self._writer, self._place = writer, place
+        self._writer: Writer | None = None
+        self._place = 0
+
+    def place(self, writer: Writer, place: int) -> None:
+        """Where it waits for its commit. 0: it was refused."""
+        self._place, self._writer = place, writer
 
     def __await__(self) -> Generator[Any, None, bool]:
         if self._writer is None or not self._place:
@@ -101,7 +106,7 @@ class Accounts:
         self._age = _gauge(recorder, instruments.LLM_PRICE_DATA_AGE_SECONDS)
         self._budget = _gauge(recorder, instruments.LLM_BUDGET_USD)
         self._lock = threading.Lock()
-        self._recent: dict[str, None] = {}
+        self._recent: dict[str, Logged] = {}
         self._writer: Writer | None = None
         self._shipper: Shipper | None = None
         self._left_behind: list[object] = []
@@ -140,7 +145,7 @@ class Accounts:
         def open_sink() -> Sink:
             from relay_otel.llm.ledger import Ledger  # imports SQLAlchemy
 
-            return Ledger(url)  # type: ignore[return-value]
+            return Ledger(url)
 
         shipper = Shipper(ships, open_sink, self._told, self._level)
 
@@ -159,7 +164,7 @@ class Accounts:
         self._outcomes.add(number, {"outcome": outcome})
 
     def _level(self, level: tuple[int, float] | None) -> None:
-        number, age = level if level is not None else (float("nan"), float("nan"))
+        number, age = level if level is not None else (0, 0.0)
         self._pending.set(number)
         self._oldest.set(age)
 
@@ -170,9 +175,13 @@ class Accounts:
             self._age.set((now - newest).total_seconds())
 
     def flush(self, timeout: float) -> bool:
-        """Wait until all that was logged is committed to the spool."""
-        writer = self._writer
-        return writer is None or writer.flush(timeout)
+        """Commit all that was logged to the spool, and ship what can be shipped, in ``timeout`` seconds. True: it is in
+        the spool."""
+        writer, shipper = self._writer, self._shipper
+        well = writer is None or writer.flush(timeout / 2)
+        if shipper is not None:
+            shipper.drain(timeout / 2)
+        return well
 
     def close(self, timeout: float) -> None:
         """Commit, and ship what can be shipped in ``timeout`` seconds; the rest waits in the spool."""
@@ -209,9 +218,15 @@ class Accounts:
         """
         environment = self.recorder.environment or "unknown"
         found = normal(event, environment, datetime.now(UTC))
-        if self._is_known(found.event.event_id):
+        event_id = found.event.event_id
+        logged = Logged(event_id)
+        with self._lock:
+            before = self._recent.setdefault(event_id, logged)
+            if len(self._recent) > RECENT:
+                del self._recent[next(iter(self._recent))]
+        if before is not logged:
             self._outcomes.add(1, {"outcome": "duplicate"})
-            return Logged(found.event.event_id)
+            return before
         price: Snapshot | None = None
         cost_status = "given" if found.event.cost_usd is not None else "unpriced"
         problem: str | None = "error"
@@ -227,24 +242,19 @@ class Accounts:
                     "no ledger is named, so costs are metrics only; set RELAY_OTEL_LEDGER to a database, like "
                     "sqlite:///costs.db.",
                 )
+            else:
+                self._outcomes.add(1, {"outcome": "dropped"})
+                _guard.say_once(
+                    "llm:closed", "cost events came after shutdown(), or without a spool; they are dropped."
+                )
             return Logged(event.event_id)
         options, key_id = self.options, self.pseudonyms.key_id if event.user_id_hash else None
 
         def make(instance_id: str, seq: int) -> Entry:
-            return Entry(
-                event, cost_status, price, key_id, options.service_name, options.server_id, instance_id, seq
-            )
+            return Entry(event, cost_status, price, key_id, options.service_name, options.server_id, instance_id, seq)
 
-        return Logged(event.event_id, writer, writer.put(make))
-
-    def _is_known(self, event_id: str) -> bool:
-        with self._lock:
-            if event_id in self._recent:
-                return True
-            self._recent[event_id] = None
-            if len(self._recent) > RECENT:
-                del self._recent[next(iter(self._recent))]
-            return False
+        logged.place(writer, writer.put(make))
+        return logged
 
     def _priced(self, found: Normal) -> tuple[Normal, Snapshot | None, str, str | None]:
         """With its cost; the rates, ``cost_status``, and why there is no price."""

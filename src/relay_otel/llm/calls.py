@@ -1,17 +1,17 @@
 """One call of a language model in, however it ends; exactly one cost event out.
 
-A call may be a block (``track_llm_call``), a function (``track_llm``) or a stream (``track_stream``). What ended it says
-its status: nothing, an error, or a reader who left. Whatever fails in here costs the event, never the call.
+A call may be a block (``track_llm_call``), a function (``track_llm``) or a stream (``track_stream``). What ended it
+says its status: nothing, an error, or a reader who left. Whatever fails in here costs the event, never the call.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import inspect
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -41,7 +41,7 @@ _context: ContextVar[tuple[str | None, str | None]] = ContextVar("relay_otel_llm
 _call: ContextVar[Call | None] = ContextVar("relay_otel_llm_call", default=None)
 
 
-@contextmanager
+@contextlib.contextmanager
 def llm_context(*, user_id: str | None = None, operation: str | None = None) -> Iterator[None]:
     """Whose calls, and what for: for all calls within that do not say it themselves."""
     user, before = _context.get()
@@ -201,10 +201,8 @@ class Call:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
+        with contextlib.suppress(ValueError):  # left in another context: a generator that was closed elsewhere
             _call.reset(self._token)
-        except ValueError:  # left in another context than it was entered in: a generator that was closed elsewhere
-            pass
         if not self._streams or error is not None:
             self.end(error)
 

@@ -105,7 +105,7 @@ def normal(event: CostEvent, environment: str, now: datetime) -> Normal:
         now: for an event without a time.
     """
     repairs: list[tuple[str, str]] = []
-    at = event.timestamp
+    at: Any = event.timestamp  # anything may stand in a field
     if not isinstance(at, datetime):
         repairs.append(("timestamp", f"timestamp {_shown(at)} is no datetime; the time of logging stands in"))
         at = now

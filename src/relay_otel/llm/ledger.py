@@ -64,7 +64,7 @@ class Moment(sa.types.TypeDecorator[datetime]):
             return value
         return value.astimezone(UTC).replace(tzinfo=None)
 
-    def process_result_value(self, value: Any, dialect: sa.Dialect) -> datetime | None:
+    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
         return value if value is None or value.tzinfo else value.replace(tzinfo=UTC)
 
 
@@ -195,7 +195,9 @@ def make_tables(connection: Connection) -> None:
     METADATA.create_all(connection)
     for statement in guards(connection.dialect.name):
         connection.exec_driver_sql(statement)
-    connection.exec_driver_sql("CREATE TABLE IF NOT EXISTS alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")
+    connection.exec_driver_sql(
+        "CREATE TABLE IF NOT EXISTS alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"
+    )
     if connection.exec_driver_sql("SELECT count(*) FROM alembic_version").scalar_one() == 0:
         connection.exec_driver_sql(f"INSERT INTO alembic_version VALUES ('{HEAD}')")
 
@@ -318,14 +320,15 @@ class Ledger:
             if not chosen:
                 continue
             known = table.columns.keys()
-            wanted = [{name: row[name] for name in known if name in row} for row in chosen]
+            names = [name for name in known if name in chosen[0]]
+            wanted = [{name: row[name] for name in names} for row in chosen]
             # The key is named: a number of the sequence that is used twice is no duplicate, but a fault to be seen.
             key = list(table.primary_key.columns.keys())
-            insert = make(table).on_conflict_do_nothing(index_elements=key)
-            result = connection.execute(insert.values(wanted))
+            insert = make(table).on_conflict_do_nothing(index_elements=key).returning(table.columns[key[0]])
+            inserted = len(connection.execute(insert, wanted).all())
             if kind == "event":
-                stored.inserted += result.rowcount
-                stored.duplicates += len(wanted) - result.rowcount
+                stored.inserted += inserted
+                stored.duplicates += len(wanted) - inserted
         return stored
 
     def _prepare(self) -> None:

@@ -7,6 +7,7 @@ Nothing here uses the network.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import json
@@ -229,6 +230,17 @@ def _entry(entry: Any, where: str) -> tuple[str, _Own]:
 # -- genai-prices --
 
 
+_MTOK = {
+    "input_mtok": "input",
+    "output_mtok": "output",
+    "cache_read_mtok": "cache_read",
+    "cache_write_mtok": "cache_write",
+    "cache_write_1h_mtok": "cache_write_1h",
+}
+_UNUSED = frozenset({"web_searches_kcount", "storage_searches_kcount", "social_searches_kcount"})
+"""Rates of units that no usage of ours counts."""
+
+
 class GenaiPrices:
     """genai-prices' bundled data: exact, dated and tiered prices of two thousand models, offline.
 
@@ -243,6 +255,7 @@ class GenaiPrices:
         self._source = f"genai-prices/{self._package.__version__}"
         self._misses: dict[tuple[str, str | None], None] = {}
         self._references: dict[int, tuple[Any, Snapshot]] = {}
+        self._known: dict[int, tuple[Any, tuple[Mapping[str, Decimal], Snapshot] | None]] = {}
 
     def price(
         self, usage: Usage, model: str, provider: str | None, at: datetime, context: Mapping[str, str]
@@ -251,6 +264,10 @@ class GenaiPrices:
         if known is None:
             return None
         its_provider, its_model = known
+        if not context:
+            flat = self._flat(its_provider, its_model, its_model.get_prices(at))
+            if flat is not None:
+                return _sum(_parts(usage), *flat)
         told = {
             "input_tokens": usage.input or 0,
             "output_tokens": usage.output or 0,
@@ -265,12 +282,28 @@ class GenaiPrices:
             )
         except ValueError:
             return Unpriced("invalid_usage")
-        return Priced(found.total_price, self._reference(found))
+        return Priced(found.total_price, self._reference(found.provider, found.model, found.model_price))
+
+    def _flat(self, provider: Any, model: Any, price: Any) -> tuple[Mapping[str, Decimal], Snapshot] | None:
+        """Rates of a price that depends on nothing but the kind of token: a hundredth of the package's own way."""
+        known = self._known.get(id(price))
+        if known is None or known[0] is not price:
+            values = {key: value for key, value in price.__dict__.items() if value is not None}
+            flat = None
+            if "input_mtok" in values and set(values) <= _MTOK.keys() | _UNUSED:
+                rates = {_MTOK[key]: value / MILLION for key, value in values.items() if key in _MTOK}
+                if all(isinstance(rate, Decimal) for rate in values.values()):
+                    flat = rates, self._reference(provider, model, price)
+            if len(self._known) > MISSES:
+                self._known.clear()
+            self._known[id(price)] = known = (price, flat)
+        return known[1]
 
     def _model(self, model: str, provider: str | None) -> tuple[Any, Any] | None:
         if (model, provider) in self._misses:
             return None
-        for candidate in dict.fromkeys((PROVIDERS.get(provider or "", provider), *(FIRST_PARTIES if provider is None else ()))):  # fmt: skip
+        named = (None, *FIRST_PARTIES) if provider is None else (PROVIDERS.get(provider, provider),)
+        for candidate in named:
             try:
                 return self._snapshot.find_provider_model(model, None, candidate, None)  # type: ignore[no-any-return]
             except LookupError:
@@ -280,15 +313,15 @@ class GenaiPrices:
         self._misses[model, provider] = None
         return None
 
-    def _reference(self, found: Any) -> Snapshot:
-        known = self._references.get(id(found.model_price))
-        if known is not None and known[0] is found.model_price:
+    def _reference(self, provider: Any, model: Any, price: Any) -> Snapshot:
+        known = self._references.get(id(price))
+        if known is not None and known[0] is price:
             return known[1]
-        rates = {key: _rate(value) for key, value in sorted(found.model_price.__dict__.items()) if value is not None}
-        snapshot = _snapshot(self._source, found.provider.id, found.model.id, rates)
+        rates = {key: _rate(value) for key, value in sorted(price.__dict__.items()) if value is not None}
+        snapshot = _snapshot(self._source, provider.id, model.id, rates)
         if len(self._references) > MISSES:
             self._references.clear()
-        self._references[id(found.model_price)] = (found.model_price, snapshot)
+        self._references[id(price)] = (price, snapshot)
         return snapshot
 
     def newest(self, now: datetime) -> datetime | None:
@@ -406,10 +439,8 @@ class Prices:
             else:
                 sources.append(bundled)
                 self.newest, self.has_data = bundled.newest, True
-            try:
+            with contextlib.suppress(BadPrices):  # there is no PyYAML
                 sources.append(Overrides.load(GUIDE, "guide"))
-            except BadPrices:
-                pass  # without PyYAML
             # The first price of all computes tables; not in a request.
             for source in sources:
                 source.price(Usage(1, 1), "gpt-4", None, datetime.now(UTC), {})

@@ -65,7 +65,7 @@ def key_id(key: str) -> str:
 
 
 def label(pseudonym: str | None, mode: str) -> str:
-    """The value of the label ``user_id_hash``. ``mode``: ``topn`` (the recorder's limit decides), ``bucket``, ``off``."""
+    """The value of the label ``user_id_hash``. ``mode``: ``topn`` (limited by the recorder), ``bucket``, ``off``."""
     if mode == "off":
         return ALL
     if not pseudonym:

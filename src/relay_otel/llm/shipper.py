@@ -63,6 +63,7 @@ class Shipper:
         self._sink: Sink | None = None
         self._pause = RETRY_SECONDS[0]
         self._next = 0.0
+        self._drained = threading.Event()
 
     def start(self) -> None:
         if self._thread is None:
@@ -76,6 +77,14 @@ class Shipper:
     def wake(self) -> None:
         """There is something to ship."""
         self._wake.set()
+
+    def drain(self, timeout: float) -> bool:
+        """Ship what is there, within ``timeout`` seconds; whether a look that began after this call found no more."""
+        if self._thread is None:
+            return True
+        self._drained = drained = threading.Event()
+        self._wake.set()
+        return drained.wait(timeout)
 
     def close(self, timeout: float) -> None:
         """Ship what is there, for at most ``timeout`` seconds. The rest waits in the spool."""
@@ -97,13 +106,14 @@ class Shipper:
             while True:
                 if held is None:
                     held = self._elect()
-                more = False
+                more, drained = False, self._drained
                 if held is not None:
                     with _guard.guard("llm.shipper"):
                         more = self._turn()
                 if self._deadline is not None and (not more or time.monotonic() >= self._deadline):
                     return
                 if not more:
+                    drained.set()
                     self._wake.wait(POLL_SECONDS)
                     self._wake.clear()
         finally:

@@ -85,9 +85,7 @@ class Spool:
             Full, Locked, OSError
         """
         now = time.time()
-        self._do(
-            "INSERT INTO waiting (at, kind, text) VALUES (?, ?, ?)", [(now, kind, text) for kind, text in items]
-        )
+        self._do("INSERT INTO waiting (at, kind, text) VALUES (?, ?, ?)", [(now, kind, text) for kind, text in items])
 
     def take(self, number: int) -> list[Item]:
         """The oldest, without removing them."""

@@ -100,7 +100,10 @@ def _read(response: object) -> Told:
 
 
 def _usage(raw: object) -> Usage:
-    if _get(raw, "prompt_token_count", "promptTokenCount", "candidates_token_count", "candidatesTokenCount") is not None:
+    if (
+        _get(raw, "prompt_token_count", "promptTokenCount", "candidates_token_count", "candidatesTokenCount")
+        is not None
+    ):
         return _gemini(raw)
     taken = _count(raw, "prompt_tokens", "input_tokens")
     given = _count(raw, "completion_tokens", "output_tokens")
@@ -119,7 +122,9 @@ def _usage(raw: object) -> Usage:
         # OpenAI tells of an embedding what went in, and that is all there is.
         output=0 if given is None and taken is not None and _get(raw, "total_tokens") == taken else given,
         cache_read=_first(read_beside, _count(within_input, "cached_tokens"), _count(raw, "cache_read_tokens")),
-        cache_write=_first(written_beside, _count(within_input, "cache_write_tokens"), _count(raw, "cache_write_tokens")),
+        cache_write=_first(
+            written_beside, _count(within_input, "cache_write_tokens"), _count(raw, "cache_write_tokens")
+        ),
         cache_write_1h=hour,
         reasoning=_first(_count(within_output, "reasoning_tokens"), _count(raw, "reasoning_tokens")),
     )
@@ -138,7 +143,14 @@ def _gemini(raw: object) -> Usage:
     )
 
 
-_WORDS = ("prompt_tokens", "completion_tokens", "input_tokens", "output_tokens", "prompt_token_count", "promptTokenCount")
+_WORDS = (
+    "prompt_tokens",
+    "completion_tokens",
+    "input_tokens",
+    "output_tokens",
+    "prompt_token_count",
+    "promptTokenCount",
+)
 
 
 def _is_usage(thing: object) -> bool:

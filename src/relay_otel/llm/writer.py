@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from enum import Enum
 from queue import Empty, SimpleQueue
 from uuid import uuid4
 
@@ -34,6 +35,13 @@ WAIT_SECONDS = 1.0
 
 RETRY_SECONDS = (0.05, 2.0)
 """Between two tries, first and longest, while the spool takes nothing."""
+
+
+class _Mark(Enum):
+    """What stands in the queue between entries."""
+
+    SUMMARY = 1
+    LAST = 2
 
 
 @dataclass
@@ -66,7 +74,7 @@ class Writer:
         self.instance_id = str(uuid4())
         self._spool, self._committed, self._dropped, self._limit = spool, committed, dropped, limit
         self._lock = threading.Lock()
-        self._queue: SimpleQueue[Entry | None] = SimpleQueue()
+        self._queue: SimpleQueue[Entry | _Mark] = SimpleQueue()
         self._totals = Totals()
         self._put = 0
         self._done = 0
@@ -105,7 +113,8 @@ class Writer:
         if not place:
             self._dropped(1)
             _guard.say_once(
-                "llm:queue", f"cost events come faster than {self._spool.path} takes them; some are dropped and counted."
+                "llm:queue",
+                f"cost events come faster than {self._spool.path} takes them; some are dropped and counted.",
             )
         return place
 
@@ -140,11 +149,13 @@ class Writer:
             return False
 
     def flush(self, timeout: float) -> bool:
-        """Wait until what was put is committed."""
+        """Have what was put committed, and a summary of it, within ``timeout`` seconds; whether it was."""
         with self._lock:
+            if self._thread is None:
+                return True
+            self._put += 1
             place = self._put
-        if not place or place <= self._done:
-            return True
+            self._queue.put(_Mark.SUMMARY)
         done = threading.Event()
         self.when(place, lambda well: done.set())
         return done.wait(timeout)
@@ -157,7 +168,7 @@ class Writer:
             self._closing = time.monotonic() + timeout
             thread = self._thread
         if thread is not None:
-            self._queue.put(None)
+            self._queue.put(_Mark.LAST)
             self._wake.set()
             thread.join(timeout + 0.2)
 
@@ -168,32 +179,32 @@ class Writer:
     # -- the thread --
 
     def _run(self) -> None:
-        while True:
+        mark = None
+        while mark is not _Mark.LAST:
             group: list[Entry] = []
-            last = False
+            mark = None
             try:
                 entry = self._queue.get(timeout=self._until_summary())
-                while entry is not None:
+                while not isinstance(entry, _Mark):
                     group.append(entry)
                     if len(group) == GROUP:
                         break
                     entry = self._queue.get_nowait()
-                last = entry is None
+                else:
+                    mark = entry
             except Empty:
                 pass
-            self._commit(group, last=last)
-            if last:
-                self._spool.close()
-                return
+            self._commit(group, mark)
+        self._spool.close()
 
     def _until_summary(self) -> float:
         return max(0.0, self._summary_at + SUMMARY_SECONDS - time.monotonic())
 
-    def _commit(self, group: list[Entry], *, last: bool) -> None:
+    def _commit(self, group: list[Entry], mark: _Mark | None) -> None:
         """Until it is done, or the time of ``close`` is up."""
         texts: list[tuple[Kind, str]] = []
         with _guard.guard("llm.spool"):
-            texts = self._texts(group, last=last)
+            texts = self._texts(group, mark)
         pause, longest = RETRY_SECONDS
         well = not texts
         while texts:
@@ -213,9 +224,9 @@ class Writer:
             if self._closing is not None:
                 self._wake.clear()
                 pause = RETRY_SECONDS[0]
-        self._ended(group, well=well)
+        self._ended(len(group), well=well, marks=int(mark is _Mark.SUMMARY))
 
-    def _texts(self, group: list[Entry], *, last: bool) -> list[tuple[Kind, str]]:
+    def _texts(self, group: list[Entry], mark: _Mark | None) -> list[tuple[Kind, str]]:
         texts: list[tuple[Kind, str]] = []
         for entry in group:
             price = entry.price
@@ -223,9 +234,9 @@ class Writer:
                 self._prices.add(price.ref)
                 texts.append(("price", price_as_json(price, entry.event.timestamp)))
             texts.append(("event", entry.text()))
-        if last or self._until_summary() == 0.0:
+        if mark is not None or self._until_summary() == 0.0:
             self._summary_at = time.monotonic()
-            text = self._summary_text(closed=last)
+            text = self._summary_text(closed=mark is _Mark.LAST)
             if text is not None:
                 texts.append(("summary", text))
         return texts
@@ -250,22 +261,19 @@ class Writer:
             }
         )
 
-    def _ended(self, group: list[Entry], *, well: bool) -> None:
-        if group:
-            if well:
-                self._committed(len(group))
-            else:
-                self._dropped(len(group))
+    def _ended(self, number: int, *, well: bool, marks: int) -> None:
+        if number:
+            (self._committed if well else self._dropped)(number)
         with self._lock:
             if not well:
-                self._totals.dropped += len(group)
+                self._totals.dropped += number
             first = self._done + 1
-            self._done += len(group)
-            told = [(place, tell) for place, tell in self._waiting if place <= self._done]
+            self._done += number + marks
+            told = [tell for place, tell in self._waiting if place <= self._done]
             self._waiting = [each for each in self._waiting if each[0] > self._done]
             if not well:
                 self._refused.update(range(first, self._done + 1))
-        for _, tell in told:
+        for tell in told:
             tell(well)
 
     def _say(self, error: BaseException) -> None:
