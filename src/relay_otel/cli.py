@@ -15,6 +15,7 @@ from relay_otel import settings as settings_module
 from relay_otel.export import senders
 from relay_otel.export.otlp import to_metrics_data
 from relay_otel.export.workers import Legacy, legacy
+from relay_otel.llm import commands as commands_of_llm
 from relay_otel.runtime import homes
 from relay_otel.settings import Settings, without_password
 
@@ -30,13 +31,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "settings in the environment, under each server's own name. What was sent is removed.",
     )
     flush_parser.add_argument("--service", help="only of this service.name")
+    commands_of_llm.add(commands)
     words = parser.parse_args(arguments)
     settings, problems = settings_module.read(os.environ, {})
     for problem in problems:
         _complain(problem)
     if problems:
         return 2
-    return flush(settings, words.service)
+    return commands_of_llm.run(settings, words) if words.command == "llm" else flush(settings, words.service)
 
 
 def flush(settings: Settings, service: str | None = None) -> int:

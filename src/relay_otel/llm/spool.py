@@ -11,7 +11,7 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -113,6 +113,19 @@ class Spool:
         with self._transaction() as connection:
             connection.execute("INSERT INTO waiting (at, kind, text) SELECT at, kind, text FROM dead ORDER BY id")
             return connection.execute("DELETE FROM dead").rowcount
+
+    def rewrite(self, change: Callable[[str], str | None], *, dry_run: bool = False) -> int:
+        """Replace the texts for which ``change`` has another; how many."""
+        number = 0
+        with self._transaction() as connection:
+            for table in ("waiting", "dead"):
+                for row_id, text in list(connection.execute(f"SELECT id, text FROM {table}")):
+                    changed = change(text)
+                    if changed is not None:
+                        number += 1
+                        if not dry_run:
+                            connection.execute(f"UPDATE {table} SET text = ? WHERE id = ?", (changed, row_id))
+        return number
 
     def pending(self) -> tuple[int, float | None]:
         """How many events wait, and since when the oldest does (seconds since the epoch)."""
