@@ -583,7 +583,7 @@ def _flush_after_uvicorn(module: Any) -> None:
 
 
 def _last_flush(handle: Handle) -> None:
-    accounts.default.flush(SHUTDOWN_SECONDS * 0.25)
+    accounts.default.flush(SHUTDOWN_SECONDS * 0.25, ending=True)
     if handle._otlp is not None:
         handle._otlp.flush(otlp.EXIT_SECONDS, hurried=True)
 

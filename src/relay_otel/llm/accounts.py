@@ -174,11 +174,11 @@ class Accounts:
         if newest is not None:
             self._age.set((now - newest).total_seconds())
 
-    def flush(self, timeout: float) -> bool:
+    def flush(self, timeout: float, *, ending: bool = False) -> bool:
         """Commit all that was logged to the spool, and ship what can be shipped, in ``timeout`` seconds. True: it is in
         the spool."""
         writer, shipper = self._writer, self._shipper
-        well = writer is None or writer.flush(timeout / 2)
+        well = writer is None or writer.flush(timeout / 2, ending=ending)
         if shipper is not None:
             shipper.drain(timeout / 2)
         return well

@@ -1,4 +1,4 @@
-"""``relay-otel llm``: words and settings in; the ledger told about, compared, migrated or erased from, and a status out.
+"""``relay-otel llm``: words and settings in; the ledger told about, compared, migrated or erased from.
 
 0: done and all is well; 1: a difference, or something is left; 2: the words or a setting cannot be used.
 """
@@ -319,9 +319,9 @@ def _engine(settings: Settings, words: argparse.Namespace) -> Engine:
         engine = make_engine(url)
     except BadLedger as wrong:
         raise Refused(f"the ledger's URL cannot be used: {wrong}.") from None
-    if engine.dialect.name == "sqlite" and engine.url.database and words.llm_command != "migrate":
-        if not Path(engine.url.database).exists():
-            raise Refused(f"there is no file {engine.url.database}: no event was ever booked in this ledger.")
+    file = engine.url.database if engine.dialect.name == "sqlite" and words.llm_command != "migrate" else None
+    if file and not Path(file).exists():
+        raise Refused(f"there is no file {file}: no event was ever booked in this ledger.")
     return engine
 
 

@@ -252,12 +252,15 @@ def sync_url(text: str) -> URL:
 def make_engine(text: str) -> Engine:
     """An engine for a ledger, whose queries are not counted as the product's.
 
+    Its commits are on disk, also where the database's default is not to wait for that: what the spool lets go of must
+    outlive a crash of the database.
+
     Raises:
         BadLedger
     """
     url = sync_url(text)
     arguments: dict[str, Any] = {"timeout": CONNECT_SECONDS} if url.drivername == "sqlite" else {
-        "connect_timeout": CONNECT_SECONDS, "options": "-c timezone=utc"}  # fmt: skip
+        "connect_timeout": CONNECT_SECONDS, "options": "-c timezone=utc -c synchronous_commit=on"}  # fmt: skip
     engine = sa.create_engine(url, connect_args=arguments, pool_pre_ping=True, pool_size=1, max_overflow=1)
     engine.dialect.__dict__[IGNORED] = True
     return engine

@@ -107,6 +107,8 @@ class Findings:
     cost_usd: Decimal = Decimal(0)
     differences: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    open: list[str] = field(default_factory=list)
+    """Instances that have not told their last totals: they run, or were killed."""
 
 
 def reconcile(
@@ -133,6 +135,11 @@ def reconcile(
         found.events, sums = connection.execute(sa.select(sa.func.count(COST_EVENTS.c.event_id), total(engine))).one()
     found.cost_usd = usd(sums, sqlite=engine.dialect.name == "sqlite")
     found.instances = len({*instances, *summaries})
+    if found.open:
+        found.notes.append(
+            f"{len(found.open)} instances run still or were killed; what they counted at the very last can only be "
+            "compared with their server's metrics (--metrics)."
+        )
     return found
 
 
@@ -172,11 +179,7 @@ def _instance(
     if rejected:
         found.notes.append(f"instance {instance}: {len(rejected)} events are set aside in the spool.")
     if summary is None or not summary.closed:
-        state = "has told no totals yet" if summary is None else "is running or was killed"
-        found.notes.append(
-            f"instance {instance}: it {state}, so what it counted after number {last} can only be compared with its "
-            "server's metrics (--metrics)."
-        )
+        found.open.append(instance)
     if summary is None:
         return
     if summary.closed and highest > last:

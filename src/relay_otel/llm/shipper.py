@@ -20,6 +20,9 @@ BATCH = 500
 POLL_SECONDS = 0.5
 """Between two looks at an empty spool: other processes fill it too."""
 
+LAST_POLL_SECONDS = 0.05
+"""The same at the end of the process."""
+
 RETRY_SECONDS = (0.5, 60.0)
 
 
@@ -110,11 +113,11 @@ class Shipper:
                 if held is not None:
                     with _guard.guard("llm.shipper"):
                         more = self._turn()
-                if self._deadline is not None and (not more or time.monotonic() >= self._deadline):
+                if self._deadline is not None and self._is_done(held, more=more):
                     return
                 if not more:
                     drained.set()
-                    self._wake.wait(POLL_SECONDS)
+                    self._wake.wait(POLL_SECONDS if self._deadline is None else LAST_POLL_SECONDS)
                     self._wake.clear()
         finally:
             with _guard.guard("llm.shipper"):
@@ -124,6 +127,16 @@ class Shipper:
             self._level(None)
             if held is not None:
                 filelock.give_back(held)
+
+    def _is_done(self, held: int | None, *, more: bool) -> bool:
+        """Whether to end now that the end was asked for. A sibling that ships may end first: its turn is then ours."""
+        if self._deadline is not None and time.monotonic() >= self._deadline:
+            return True
+        if held is not None:
+            return not more
+        with _guard.guard("llm.shipper"):
+            return not self._spool.take(1)
+        return True
 
     def _elect(self) -> int | None:
         try:

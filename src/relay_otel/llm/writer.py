@@ -41,7 +41,9 @@ class _Mark(Enum):
     """What stands in the queue between entries."""
 
     SUMMARY = 1
-    LAST = 2
+    LAST_SUMMARY = 2
+    """The process is about to end, though events may still come."""
+    END = 3
 
 
 @dataclass
@@ -148,14 +150,19 @@ class Writer:
         except TimeoutError:
             return False
 
-    def flush(self, timeout: float) -> bool:
-        """Have what was put committed, and a summary of it, within ``timeout`` seconds; whether it was."""
+    def flush(self, timeout: float, *, ending: bool = False) -> bool:
+        """Have what was put committed, and a summary of it, within ``timeout`` seconds; whether it was.
+
+        Args:
+            timeout: seconds.
+            ending: the process is about to end.
+        """
         with self._lock:
             if self._thread is None:
                 return True
             self._put += 1
             place = self._put
-            self._queue.put(_Mark.SUMMARY)
+            self._queue.put(_Mark.LAST_SUMMARY if ending else _Mark.SUMMARY)
         done = threading.Event()
         self.when(place, lambda well: done.set())
         return done.wait(timeout)
@@ -168,7 +175,7 @@ class Writer:
             self._closing = time.monotonic() + timeout
             thread = self._thread
         if thread is not None:
-            self._queue.put(_Mark.LAST)
+            self._queue.put(_Mark.END)
             self._wake.set()
             thread.join(timeout + 0.2)
 
@@ -180,7 +187,7 @@ class Writer:
 
     def _run(self) -> None:
         mark = None
-        while mark is not _Mark.LAST:
+        while mark is not _Mark.END:
             group: list[Entry] = []
             mark = None
             try:
@@ -224,7 +231,7 @@ class Writer:
             if self._closing is not None:
                 self._wake.clear()
                 pause = RETRY_SECONDS[0]
-        self._ended(len(group), well=well, marks=int(mark is _Mark.SUMMARY))
+        self._ended(len(group), well=well, marks=int(mark in (_Mark.SUMMARY, _Mark.LAST_SUMMARY)))
 
     def _texts(self, group: list[Entry], mark: _Mark | None) -> list[tuple[Kind, str]]:
         texts: list[tuple[Kind, str]] = []
@@ -236,7 +243,7 @@ class Writer:
             texts.append(("event", entry.text()))
         if mark is not None or self._until_summary() == 0.0:
             self._summary_at = time.monotonic()
-            text = self._summary_text(closed=mark is _Mark.LAST)
+            text = self._summary_text(closed=mark in (_Mark.LAST_SUMMARY, _Mark.END))
             if text is not None:
                 texts.append(("summary", text))
         return texts
