@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import json
 import sys
@@ -82,8 +83,10 @@ def add(commands: Any) -> None:
 
 def run(settings: Settings, words: argparse.Namespace) -> int:
     """Do what the words say."""
+    words.opened = contextlib.ExitStack()
     try:
-        return int(words.run(settings, words))
+        with words.opened:
+            return int(words.run(settings, words))
     except Refused as refused:
         _complain(str(refused))
         return 2
@@ -284,6 +287,7 @@ def _drain(spool: Spool, settings: Settings, words: argparse.Namespace) -> int:
             spool.revive()
         engine_url = _url(settings, words)
         ledger, progress, sent, refused = Ledger(engine_url), _progress(), 0, 0
+        words.opened.callback(ledger.close)
         while items := spool.take(BATCH):
             try:
                 stored = ledger.store(items)
@@ -319,6 +323,7 @@ def _engine(settings: Settings, words: argparse.Namespace) -> Engine:
         engine = make_engine(url)
     except BadLedger as wrong:
         raise Refused(f"the ledger's URL cannot be used: {wrong}.") from None
+    words.opened.callback(engine.dispose)
     file = engine.url.database if engine.dialect.name == "sqlite" and words.llm_command != "migrate" else None
     if file and not Path(file).exists():
         raise Refused(f"there is no file {file}: no event was ever booked in this ledger.")
@@ -337,7 +342,11 @@ def _options(settings: Settings, words: argparse.Namespace) -> Options:
 
 def _existing_spool(settings: Settings, words: argparse.Namespace) -> Spool | None:
     path = spool_path(_options(settings, words))
-    return Spool(path, settings.spool_durability, settings.spool_bytes) if path.exists() else None
+    if not path.exists():
+        return None
+    spool = Spool(path, settings.spool_durability, settings.spool_bytes)
+    words.opened.callback(spool.close)
+    return spool
 
 
 def _moment(name: str, text: str | None) -> datetime | None:

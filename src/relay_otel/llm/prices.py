@@ -290,10 +290,10 @@ class GenaiPrices:
         if known is None or known[0] is not price:
             values = {key: value for key, value in price.__dict__.items() if value is not None}
             flat = None
-            if "input_mtok" in values and set(values) <= _MTOK.keys() | _UNUSED:
+            plain = all(isinstance(rate, Decimal) for rate in values.values())  # others are tiered
+            if plain and "input_mtok" in values and set(values) <= _MTOK.keys() | _UNUSED:
                 rates = {_MTOK[key]: value / MILLION for key, value in values.items() if key in _MTOK}
-                if all(isinstance(rate, Decimal) for rate in values.values()):
-                    flat = rates, self._reference(provider, model, price)
+                flat = rates, self._reference(provider, model, price)
             if len(self._known) > MISSES:
                 self._known.clear()
             self._known[id(price)] = known = (price, flat)
@@ -402,7 +402,7 @@ class Prices:
             return Unpriced("invalid_usage")
         sources = self._sources if self._sources is not None else self._load()
         if provider is not None and provider.lower() in LOCAL:
-            return Priced(Decimal(0), _snapshot("local", provider, model, {"free": "0"}), "free")
+            return Priced(rounded(Decimal(0)), _snapshot("local", provider, model, {"free": "0"}), "free")
         for name in dict.fromkeys((model, *also)):
             for source in sources:
                 found = source.price(usage, self._aliases.get(name, name), provider, at, context or {})

@@ -109,11 +109,11 @@ class Shipper:
             while True:
                 if held is None:
                     held = self._elect()
-                more, drained = False, self._drained
+                more, drained, ending = False, self._drained, self._deadline is not None
                 if held is not None:
                     with _guard.guard("llm.shipper"):
                         more = self._turn()
-                if self._deadline is not None and self._is_done(held, more=more):
+                if ending and self._is_done(held, more=more):  # by a look that began after the end was asked for
                     return
                 if not more:
                     drained.set()
