@@ -26,7 +26,7 @@ from relay_otel.cellfile import ENDING, EXPORTS, WORKS
 from relay_otel.export import exposition, otlp, outgoing, senders, stock, workers
 from relay_otel.export import port as metrics_port
 from relay_otel.kinds import Counter
-from relay_otel.llm import accounts
+from relay_otel.llm import accounts, instrumentors
 from relay_otel.llm.prices import Prices
 from relay_otel.meter import HTTP_SCOPES, POOL_SCOPE, ContractMeterProvider
 from relay_otel.settings import Settings, without_password
@@ -86,6 +86,7 @@ class Handle:
         deadline = time.monotonic() + timeout * 0.95
         asgi.uninstall()
         engines.uninstall()
+        instrumentors.forget()
         # On threads: the stock SDK may be waiting for a user's callback that does not come back.
         ends = [*self._ends, *(functools.partial(p.remove_metric_reader, r) for p, r in self._readers)]
         others = [threading.Thread(target=_quietly, args=(end,), daemon=True) for end in ends]
@@ -203,7 +204,16 @@ def _start(handle: Handle) -> None:
     provider.flush = lambda timeout_millis: handle.force_flush(timeout_millis / 1000)
     recorder.instrument(instruments.RELAY_OTEL_BUILD_INFO).bind(version=VERSION).set(1)
     _born_at_zero(recorder.counter(instruments.RELAY_OTEL_DROPPED_TOTAL))
-    for part in (_start_prometheus, _start_port, _start_otlp, _start_http, _start_database, _start_llm, _start_others):
+    for part in (
+        _start_prometheus,
+        _start_port,
+        _start_otlp,
+        _start_http,
+        _start_database,
+        _start_llm,
+        _start_others,
+        _start_llm_spans,
+    ):
         with _guard.guard(part.__name__.removeprefix("_start_")):  # one that fails costs only itself
             part(handle, resource)
     _hook_exit()
@@ -390,6 +400,11 @@ def _start_llm(handle: Handle, resource: _Resource) -> None:
     books.configure(options, prices)
     if settings.llm == "auto" and not _under_pytest():
         prices.load_in_background()
+
+
+def _start_llm_spans(handle: Handle, resource: _Resource) -> None:
+    if handle.settings.llm == "auto" and handle.settings.export != "none":
+        instrumentors.watch(lambda: resource.spans)
 
 
 _SIGNALS = (("traces", signals.start_traces), ("logs", signals.start_logs))

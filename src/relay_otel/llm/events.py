@@ -124,8 +124,8 @@ def normal(event: CostEvent, environment: str, now: datetime) -> Normal:
     except ValueError:
         event_id = new_id()
         repairs.append(("event_id", f"event_id {_shown(event.event_id)} is no UUID; a new one stands in"))
-    status = event.status
-    if status not in STATUSES:
+    status, source = event.status, event.usage_source
+    if not isinstance(status, str) or status not in STATUSES:
         repairs.append(("status", f"status {_shown(status)} is none of {', '.join(sorted(STATUSES))}; error stands in"))
         status = "error"
     names = {name: text(getattr(event, name)) for name in _NAMES}
@@ -146,7 +146,7 @@ def normal(event: CostEvent, environment: str, now: datetime) -> Normal:
             cache_write_1h_tokens=usage.cache_write_1h,
             reasoning_tokens=usage.reasoning,
             status=status,
-            usage_source=event.usage_source if usage.told and event.usage_source in USAGE_SOURCES else "missing",
+            usage_source=source if usage.told and isinstance(source, str) and source in USAGE_SOURCES else "missing",
         ),
         usage,
         tuple(repairs),
