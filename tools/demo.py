@@ -20,12 +20,14 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple, NoReturn
@@ -36,6 +38,8 @@ from examples.relay_chat import traffic
 from examples.relay_chat.models import Table
 from examples.relay_chat.traffic import Book, Entry, Socket
 from relay_otel.instruments import DEFINITIONS
+from relay_otel.llm.ledger import make_engine
+from relay_otel.llm.reports import report
 from tools.postgres import Postgres
 from tools.process import StackError, await_, fetch, free_port
 from tools.stack import Blackbox, Collector, Prometheus, Server, uvicorn
@@ -113,6 +117,9 @@ class ChatApp(Server):
             self.environment["DATABASE_URL"] = f"sqlite:///{self.folder / 'chat.db'}"
         self._query_book = self.folder / "queries"
         self._halt = self.folder / "job-halts"
+        self.ledger = f"sqlite:///{self.folder / 'costs.db'}"
+        self.environment.setdefault("RELAY_OTEL_LEDGER", self.ledger)
+        self.environment.setdefault("RELAY_OTEL_SPOOL_DIR", str(self.folder / "spool"))
         self.environment["RELAY_CHAT_QUERY_BOOK"] = str(self._query_book)
         self.environment["RELAY_CHAT_JOB_HALT"] = str(self._halt)
 
@@ -434,7 +441,17 @@ class Count(NamedTuple):
     kind: str
 
 
-Key = Entry | Socket | Count | Query
+Key = Any
+"""Entry, Socket, Count, Query or Cost."""
+
+CENTS = Decimal("1e-9")
+"""US dollars that books may differ by: Prometheus adds floats."""
+
+FAULTS = frozenset(
+    {"llm_unpriced_calls_total", "llm_usage_missing_total", "cost_events_repaired_total", "llm_budget_usd"}
+)
+"""Metrics of what the demo does not do: calls without a price or usage, odd events, a budget."""
+
 TABLES = frozenset(Table.metadata.tables)
 
 
@@ -456,6 +473,8 @@ class Row:
 
     @property
     def equal(self) -> bool:
+        if isinstance(self.key, Cost):
+            return max(abs(self.book - self.product), abs(self.book - self.direct)) < CENTS
         return not self.judged or self.book == self.product == self.direct
 
     @property
@@ -532,9 +551,64 @@ def expected_counts(rows: Sequence[Mapping[str, Any]]) -> dict[Key, float]:
     return found
 
 
+class Cost(NamedTuple):
+    """US dollars by model; the labels of api_cost_usd_total, but for what for."""
+
+    metric: str
+    model: str
+
+
+def costs(prometheus: Prometheus, at: float) -> dict[Key, float]:
+    """api_cost_usd_total at an instant."""
+    samples = prometheus.query("sum by (model) (api_cost_usd_total)", at)
+    return {Cost("api_cost_usd_total", each.labels["model"]): each.value for each in samples}
+
+
+def expected_costs(rows: Sequence[Mapping[str, Any]]) -> dict[Key, float]:
+    """What the provider bills, by its own price list."""
+    found: dict[str, Decimal] = {}
+    for row in rows:
+        found[row["model"]] = found.get(row["model"], Decimal(0)) + Decimal(row["cost_usd"])
+    return {Cost("api_cost_usd_total", model): float(cost) for model, cost in found.items()}
+
+
+def ledger_problems(running: Stack, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Where the ledger and the provider's bill differ, and what reconcile finds."""
+    billed = {model: Decimal(str(cost)) for (_, model), cost in expected_costs(rows).items()}
+    engine = make_engine(running.app.environment["RELAY_OTEL_LEDGER"])
+
+    def booked() -> dict[str, Decimal]:
+        return {line.group[0]: line.cost_usd for line in report(engine, ["model"])}
+
+    def equal() -> bool:
+        found = booked()
+        return all(abs(found.get(model, Decimal(0)) - billed.get(model, 0)) < CENTS for model in {*found, *billed})
+
+    try:
+        await_(equal, "The ledger does not hold what the provider billed")
+    except StackError:
+        return [
+            f"The ledger has {booked().get(model, 0)} USD for {model}, the provider billed {cost}."
+            for model, cost in billed.items()
+            if abs(booked().get(model, Decimal(0)) - cost) >= CENTS
+        ] or ["The ledger holds models that the provider never billed."]
+    finally:
+        engine.dispose()
+    words = [sys.executable, "-m", "relay_otel.cli", "llm", "reconcile", "--metrics", f"{running.app.url}/metrics"]
+    done = subprocess.run(words, env=running.app.environment, capture_output=True, text=True, check=False)
+    return [] if done.returncode == 0 else [f"reconcile: {done.stdout}{done.stderr}"]
+
+
 def missing_metrics(prometheus: Prometheus, at: float) -> list[str]:
-    """Metrics that the contract calls emitted, by the app or the probe, and that are not there."""
-    wanted = [each for each in DEFINITIONS.values() if each.status == "emitted" and each.emitter in ("app", "probe")]
+    """Metrics that the contract calls emitted, by the app or the probe, and that are not there.
+
+    But for those that only show when something is wrong.
+    """
+    wanted = [
+        each
+        for each in DEFINITIONS.values()
+        if each.status == "emitted" and each.emitter in ("app", "probe") and each.name not in FAULTS
+    ]
     return [
         each.name
         for each in wanted
@@ -581,11 +655,13 @@ def check(running: Stack, book: Book) -> bool:
 
     requests = rows_of(book.answers, answers)
     rows = [*requests, *rows_of(book.sockets, connections), *rows_of(expected_counts(provider_book), counts)]
+    rows += rows_of(expected_costs(provider_book), costs)
     query_book = running.app.query_book()
     rows += rows_of(query_book, queries)
     timed = [row for row in rows_of(query_book, timed_queries) if not row.equal]
     print(table(rows))
     missing = missing_metrics(running.product, at)
+    ledger = ledger_problems(running, provider_book)
     probe = running.product.value("min(probe_success)")
     in_flight = [running.product.value(IN_FLIGHT, at), running.direct.value(IN_FLIGHT, direct_at)]
     open_sockets = [
@@ -596,6 +672,7 @@ def check(running: Stack, book: Book) -> bool:
     problems = [
         *(_difference(row) for row in rows if not row.equal),
         *(f"In the histogram: {_difference(row)}" for row in timed),
+        *ledger,
         *(f"{name} is emitted, says the contract, and is not in Prometheus." for name in missing),
     ]
     if not any(row.judged for row in requests):
@@ -616,7 +693,7 @@ def check(running: Stack, book: Book) -> bool:
     print(
         "\n".join(problems)
         or f"Equal: {sum(book.answers.values())} answers, {sockets} WebSockets, {calls} calls of the language model, "
-        f"{query_book.total()} database queries, "
+        f"{query_book.total()} database queries, {sum(expected_costs(provider_book).values()):.6f} USD, "
         f"{len(rows)} rows, on both paths."
     )
     return not problems
@@ -625,8 +702,8 @@ def check(running: Stack, book: Book) -> bool:
 def _difference(row: Row) -> str:
     where, kind = row.words
     said = "the client saw"
-    if isinstance(row.key, Count | Query):
-        said = "the provider said" if isinstance(row.key, Count) else "the app's book says"
+    if isinstance(row.key, Count | Query | Cost):
+        said = "the provider said" if isinstance(row.key, Count | Cost) else "the app's book says"
     return (
         f"{where} {kind} differs: {said} {row.book:g}, by the collector it is {row.product:g}, direct {row.direct:g}."
     )

@@ -11,7 +11,6 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Literal
 
 from openai.types.chat import ChatCompletionMessageParam
 from sqlalchemy import select, update
@@ -20,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from examples.relay_chat.database import WELCOME, Database
 from examples.relay_chat.llm import LLM, LLMFailure
 from examples.relay_chat.models import Conversation, Message
-from relay_otel import chat_messages_total
+from relay_otel.llm import track_llm_call
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +36,8 @@ class Question:
 
     text: str
     model: str
-    user_hash: str
+    user: str
+    """Who asks. Metrics and ledger know a pseudonym."""
     user_id: int | None = None
     conversation_id: str | None = None
     fault: str | None = None
@@ -79,12 +79,8 @@ class Answers:
         if begun is None:
             return None
         conversation_id, messages = begun
-        status: Literal["success", "error"] = "error"
-        try:
-            text = await self._llm.complete(question.model, messages, question.fault)
-            status = "success"
-        finally:
-            _count_message(question, status)
+        with track_llm_call(operation="chat", model=question.model, user_id=question.user) as call:
+            text = await self._llm.complete(call, question.model, messages, question.fault)
         await self._keep(question, conversation_id, text)
         return conversation_id, text
 
@@ -110,16 +106,16 @@ class Answers:
 
     async def _run(self, question: Question, answer: Answer, messages: list[ChatCompletionMessageParam]) -> None:
         pieces: list[str] = []
-        status: Literal["success", "error", "aborted"] = "error"
         try:
-            async for piece in self._llm.stream(question.model, messages, question.fault):
-                pieces.append(piece)
-                answer.tell(piece)
-            status = "aborted" if answer.reader_left else "success"
+            with track_llm_call(operation="chat", model=question.model, user_id=question.user) as call:
+                async for piece in self._llm.stream(call, question.model, messages, question.fault):
+                    pieces.append(piece)
+                    answer.tell(piece)
+                if answer.reader_left:
+                    call.set_status("aborted")
         except LLMFailure as failure:
             answer.tell(failure)
         finally:
-            _count_message(question, status)
             try:
                 if pieces:  # before the reader is told the end: who reads the conversation then finds the answer
                     await self._keep(question, answer.conversation_id, "".join(pieces))
@@ -161,7 +157,3 @@ def _told(role: str, text: str) -> ChatCompletionMessageParam:
     if role == "system":
         return {"role": "system", "content": text}
     return {"role": "assistant", "content": text} if role == "assistant" else {"role": "user", "content": text}
-
-
-def _count_message(question: Question, status: str) -> None:
-    chat_messages_total.labels(model=question.model, status=status, user_id_hash=question.user_hash).inc()

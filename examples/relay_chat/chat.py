@@ -16,7 +16,6 @@ from examples.relay_chat.faults import LLMFault
 from examples.relay_chat.llm import ChatModel, LLMFailure
 from examples.relay_chat.login import GuestOrUser
 from examples.relay_chat.models import User
-from examples.relay_chat.passwords import hash_user_id
 from examples.relay_chat.product import TheProduct
 
 router = APIRouter(tags=["chat"])
@@ -36,7 +35,7 @@ class ChatRequest(BaseModel):
         return Question(
             text=self.message,
             model=self.model,
-            user_hash=hash_user_id(user.name if user else self.user_id),
+            user=user.name if user else self.user_id,
             user_id=user.id if user else None,
             conversation_id=self.conversation_id,
             fault=fault,

@@ -1,4 +1,4 @@
-"""Messages in; a language model's answer out, its tokens and their price counted.
+"""Messages in; a language model's answer out. Its tokens, their price and the ledger are ``track_llm_call``'s affair.
 
 The provider is whoever speaks OpenAI's wire format at RELAY_CHAT_LLM_URL. A call is made once: a retry would be paid
 twice and counted once.
@@ -6,36 +6,20 @@ twice and counted once.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import AsyncIterator, Sequence
+from typing import Literal
 
 import openai
 from openai import AsyncOpenAI
 from openai.types.chat import ChatCompletionMessageParam
 
 from examples.relay_chat.settings import Settings
-from relay_otel import api_cost_usd_total, llm_tokens_total
+from relay_otel.llm import Call, track_llm_call
 
 ChatModel = Literal["claude-3.5-sonnet", "gpt-4", "gpt-4o-mini", "o4-mini"]
 EMBEDDING_MODEL = "text-embedding-3-small"
 FAULT_HEADER = "x-fake-fault"
 """The fake provider fails as this header asks; a real one does not know it."""
-
-
-class Price(NamedTuple):
-    """USD for 1,000 tokens."""
-
-    input: float
-    output: float
-
-
-PRICES: Mapping[str, Price] = {
-    "claude-3.5-sonnet": Price(0.003, 0.015),
-    "gpt-4": Price(0.03, 0.06),
-    "gpt-4o-mini": Price(0.00015, 0.0006),
-    "o4-mini": Price(0.0011, 0.0044),
-    EMBEDDING_MODEL: Price(0.00002, 0.0),
-}
 
 
 class LLMFailure(Exception):
@@ -54,8 +38,10 @@ class LLM:
             base_url=settings.llm_url, api_key=settings.llm_key, timeout=settings.llm_timeout, max_retries=0
         )
 
-    async def complete(self, model: str, messages: list[ChatCompletionMessageParam], fault: str | None = None) -> str:
-        """The whole answer.
+    async def complete(
+        self, call: Call, model: str, messages: list[ChatCompletionMessageParam], fault: str | None = None
+    ) -> str:
+        """The whole answer, recorded in ``call``.
 
         Raises:
             LLMFailure: there is none.
@@ -66,12 +52,11 @@ class LLM:
             )
         except openai.OpenAIError as error:
             raise _failure(error) from error
-        if answer.usage:
-            count(model, "chat", answer.usage.prompt_tokens, answer.usage.completion_tokens)
+        call.record(answer)
         return answer.choices[0].message.content or ""
 
     async def stream(
-        self, model: str, messages: list[ChatCompletionMessageParam], fault: str | None = None
+        self, call: Call, model: str, messages: list[ChatCompletionMessageParam], fault: str | None = None
     ) -> AsyncIterator[str]:
         """The answer piece by piece. Its tokens are known at its end only, so read it to its end.
 
@@ -88,8 +73,7 @@ class LLM:
             )
             async with stream:
                 async for chunk in stream:
-                    if chunk.usage:
-                        count(model, "chat", chunk.usage.prompt_tokens, chunk.usage.completion_tokens)
+                    call.record(chunk)
                     if chunk.choices and chunk.choices[0].delta.content:
                         yield chunk.choices[0].delta.content
         except openai.OpenAIError as error:
@@ -103,27 +87,18 @@ class LLM:
         Raises:
             LLMFailure: there is none.
         """
-        try:
-            answer = await self._client.embeddings.create(
-                model=EMBEDDING_MODEL, input=list(texts), extra_headers=_headers(fault)
-            )
-        except openai.OpenAIError as error:
-            raise _failure(error) from error
-        count(EMBEDDING_MODEL, operation, answer.usage.prompt_tokens, 0)
+        with track_llm_call(operation=operation, model=EMBEDDING_MODEL) as call:
+            try:
+                answer = await self._client.embeddings.create(
+                    model=EMBEDDING_MODEL, input=list(texts), extra_headers=_headers(fault)
+                )
+            except openai.OpenAIError as error:
+                raise _failure(error) from error
+            call.record(answer)
         return [each.embedding for each in answer.data]
 
     async def close(self) -> None:
         await self._client.close()
-
-
-def count(model: str, operation: str, input_tokens: int, output_tokens: int) -> None:
-    """Book one answer, as the provider will bill it."""
-    price = PRICES[model]
-    llm_tokens_total.labels(model=model, token_type="input", operation=operation).inc(input_tokens)
-    if output_tokens:
-        llm_tokens_total.labels(model=model, token_type="output", operation=operation).inc(output_tokens)
-    cost = (input_tokens * price.input + output_tokens * price.output) / 1000
-    api_cost_usd_total.labels(operation=operation, model=model).inc(cost)
 
 
 def _headers(fault: str | None) -> dict[str, str]:

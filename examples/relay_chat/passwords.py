@@ -37,8 +37,3 @@ def is_token(token: str, name: str, password_hash: str) -> bool:
     until = token.split(".")[1] if token.count(".") == 2 else ""
     valid = until.isascii() and until.isdigit() and int(until) > time.time()
     return valid and hmac.compare_digest(token.encode(), token_of(name, password_hash, int(until)).encode())
-
-
-def hash_user_id(user_id: str) -> str:
-    """What metrics may know of a user."""
-    return hashlib.sha256(user_id.encode()).hexdigest()[:16]

@@ -29,6 +29,7 @@ from array import array
 from collections import Counter
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, Literal, NamedTuple
 
 import uvicorn
@@ -52,6 +53,14 @@ Fault = Literal["rate_limit", "error", "unavailable", "timeout", "broken"]
 FAULTS: tuple[Fault, ...] = ("rate_limit", "error", "unavailable", "timeout", "broken")
 
 
+class Price(NamedTuple):
+    """US dollars for a million tokens: the providers' price lists, by hand."""
+
+    input: str
+    cached: str
+    output: str
+
+
 @dataclass(frozen=True)
 class Model:
     """How a model behaves; seconds at --pace 1."""
@@ -59,16 +68,17 @@ class Model:
     operation: Operation
     first_token: float
     each_token: float
+    price: Price
     reasoning: range = range(1)
     """Tokens that it thinks before it speaks."""
 
 
 MODELS: Mapping[str, Model] = {
-    "claude-3.5-sonnet": Model("chat", 0.55, 0.014),
-    "gpt-4": Model("chat", 0.70, 0.030),
-    "gpt-4o-mini": Model("chat", 0.35, 0.008),
-    "o4-mini": Model("chat", 0.90, 0.007, reasoning=range(64, 257, 64)),
-    "text-embedding-3-small": Model("embeddings", 0.08, 0.0),
+    "claude-3.5-sonnet": Model("chat", 0.55, 0.014, Price("3", "0.3", "15")),
+    "gpt-4": Model("chat", 0.70, 0.030, Price("30", "30", "60")),
+    "gpt-4o-mini": Model("chat", 0.35, 0.008, Price("0.15", "0.075", "0.6")),
+    "o4-mini": Model("chat", 0.90, 0.007, Price("1.1", "0.275", "4.4"), reasoning=range(64, 257, 64)),
+    "text-embedding-3-small": Model("embeddings", 0.08, 0.0, Price("0.02", "0.02", "0")),
 }
 
 
@@ -109,10 +119,24 @@ class Book:
             self.cached_tokens[row] += usage.cached
             self.reasoning_tokens[row] += usage.reasoning
 
+    def bill(self, row: Row) -> Decimal:
+        """What the calls cost whose usage was told, in US dollars."""
+        price, cached = MODELS[row.model].price, self.cached_tokens[row]
+        return (
+            (self.input_tokens[row] - cached) * Decimal(price.input)
+            + cached * Decimal(price.cached)
+            + self.output_tokens[row] * Decimal(price.output)
+        ) / 1_000_000
+
     def as_json(self) -> dict[str, Any]:
         kinds = ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", "untold_tokens")
         rows = [
-            {**row._asdict(), "calls": calls, **{kind: getattr(self, kind)[row] for kind in kinds}}
+            {
+                **row._asdict(),
+                "calls": calls,
+                **{kind: getattr(self, kind)[row] for kind in kinds},
+                "cost_usd": str(self.bill(row)),
+            }
             for row, calls in sorted(self.calls.items())
         ]
         return {"open": self.open, "rows": rows}

@@ -23,7 +23,11 @@ async def messages(request: Request) -> Response:
         return JSONResponse(error, 500)
     message = {"id": "msg_1", "type": "message", "role": "assistant", "model": body["model"], "stop_reason": "end_turn",
                "stop_sequence": None, "content": [{"type": "text", "text": "A little."}], "usage": USAGE}  # fmt: skip
-    return StreamingResponse(events(message), media_type="text/event-stream") if body.get("stream") else JSONResponse(message)
+    return (
+        StreamingResponse(events(message), media_type="text/event-stream")
+        if body.get("stream")
+        else JSONResponse(message)
+    )
 
 
 async def events(message: dict[str, Any]) -> AsyncIterator[str]:
@@ -33,7 +37,11 @@ async def events(message: dict[str, Any]) -> AsyncIterator[str]:
         {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
         {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "A little."}},
         {"type": "content_block_stop", "index": 0},
-        {"type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": None}, "usage": {"output_tokens": 40}},
+        {
+            "type": "message_delta",
+            "delta": {"stop_reason": "end_turn", "stop_sequence": None},
+            "usage": {"output_tokens": 40},
+        },
         {"type": "message_stop"},
     ):
         yield f"event: {event['type']}\ndata: {json.dumps(event)}\n\n"

@@ -78,7 +78,7 @@ def begin() -> None:
 
     current: Any = trace.get_tracer_provider()
     if _is_unset(current):
-        current = spans.GenaiOnly(sampler=spans.ALWAYS_OFF, resource=_make_resource(), shutdown_on_exit=False)
+        current = spans.GenaiOnly(_make_resource())
         trace.set_tracer_provider(current)
     if not spans.install(current):
         kind = type(current)

@@ -18,6 +18,7 @@ from typing import Any
 
 from opentelemetry import trace
 from opentelemetry.context import Context
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Decision, Sampler, SamplingResult
 from opentelemetry.trace import NoOpTracer, StatusCode
@@ -296,6 +297,9 @@ class RecordOnDrop(Sampler):
 
 class GenaiOnly(TracerProvider):
     """Where nobody traces: spans of model calls are recorded for us, all others are none at all."""
+
+    def __init__(self, resource: Resource) -> None:
+        super().__init__(sampler=ALWAYS_OFF, resource=resource, shutdown_on_exit=False)
 
     def get_tracer(self, instrumenting_module_name: str, *args: Any, **kwargs: Any) -> trace.Tracer:
         if instrumenting_module_name.startswith(SCOPES):
