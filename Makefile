@@ -24,8 +24,8 @@ help: ## this list
 	@touch $@
 
 setup: .venvs/dev/.ready ## the development environment in .venvs/dev
-ENVIRONMENTS := dev sdk-latest fastapi-0.141 sqlalchemy-2.0 beside-distro beside-logfire
-setup-all: $(ENVIRONMENTS:%=.venvs/%/.ready) ## the environments tests run in: two SDKs, FastAPIs and SQLAlchemys, two other distributions
+ENVIRONMENTS := dev sdk-latest fastapi-0.141 sqlalchemy-2.0 genai genai-oldest beside-distro beside-logfire
+setup-all: $(ENVIRONMENTS:%=.venvs/%/.ready) ## the environments tests run in: two SDKs, FastAPIs and SQLAlchemys, GenAI instrumentations, two other distributions
 
 tools: ## the pinned binaries: collector, Prometheus, promtool, blackbox_exporter, and PostgreSQL; cached outside the checkout
 	@$(PYTHON) tools/install.py
@@ -49,15 +49,17 @@ check: setup ## format, lint, types, import layers, generated files fresh
 	@$(PY) -m relay_otel.contract generate --check
 	@$(PY) tools/generate.py --check
 
-test: setup-all tools ## all tests: unit, contract, routes on two FastAPIs, queries on two SQLAlchemys, two SDKs, end to end with real processes
-	$(PY) -m pytest -q -n 2 -m "not slow" --ignore tests/e2e/test_workers.py tests $(ARGS)
+test: setup-all tools ## all tests: unit, contract, routes on two FastAPIs, queries on two SQLAlchemys, model calls of four instrumentations, two SDKs, end to end with real processes
+	$(PY) -m pytest -q -n 2 -m "not slow" --ignore tests/e2e/test_workers.py --ignore tests/genai tests $(ARGS)
 	$(PY) -m pytest -q -m "not slow" tests/e2e/test_workers.py
-	.venvs/sdk-latest/bin/python -m pytest -q -n 2 -m "not slow" tests --ignore tests/db --ignore tests/test_siblings.py --ignore tests/test_soak.py --ignore tests/export/test_folding.py --ignore tests/test_cellfile.py --ignore tests/contract --ignore tests/deploy --ignore tests/e2e --ignore tests/test_tools.py --ignore tests/test_bench.py --ignore tests/test_traffic.py --ignore tests/test_chat.py --ignore tests/test_provider.py
+	.venvs/sdk-latest/bin/python -m pytest -q -n 2 -m "not slow" tests --ignore tests/db --ignore tests/llm --ignore tests/genai --ignore tests/test_siblings.py --ignore tests/test_soak.py --ignore tests/export/test_folding.py --ignore tests/test_cellfile.py --ignore tests/contract --ignore tests/deploy --ignore tests/e2e --ignore tests/test_tools.py --ignore tests/test_bench.py --ignore tests/test_traffic.py --ignore tests/test_chat.py --ignore tests/test_provider.py
 	.venvs/fastapi-0.141/bin/python -m pytest -q tests/http
 	.venvs/sqlalchemy-2.0/bin/python -m pytest -q -n 2 -m "not slow" tests/db
+	.venvs/genai/bin/python -m pytest -q -n 2 tests/genai
+	.venvs/genai-oldest/bin/python -m pytest -q -n 2 tests/genai
 
 test-all: test ## the tests, and the proofs of minutes
-	$(PY) -m pytest -q -m slow --ignore tests/e2e/test_workers.py tests $(ARGS)
+	$(PY) -m pytest -q -m slow --ignore tests/e2e/test_workers.py --ignore tests/genai tests $(ARGS)
 	$(PY) -m pytest -q tests/e2e/test_workers.py
 
 soak: setup tools ## full load for minutes: memory, descriptors and counts stay right; ARGS="--for 600"

@@ -10,13 +10,14 @@ import platform
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import db, exposition, http, instruments, workers
+from bench import db, exposition, http, instruments, llm, workers
 from bench.measure import Table
 
 RESULTS = Path(__file__).with_name("results.md")
 PACKAGES = (
     "relay-otel",
     "fastapi",
+    "genai-prices",
     "starlette",
     "opentelemetry-sdk",
     "opentelemetry-exporter-prometheus",
@@ -39,6 +40,7 @@ PARTS: dict[str, Callable[[int | None], list[Table]]] = {
     "db": lambda rounds: db.tables() if rounds is None else db.tables(rounds),
     "instruments": lambda rounds: instruments.tables() if rounds is None else instruments.tables(rounds),
     "exposition": lambda rounds: exposition.tables() if rounds is None else exposition.tables(rounds),
+    "llm": lambda rounds: llm.tables() if rounds is None else llm.tables(rounds * 10),
     "workers": lambda rounds: (
         workers.tables() if rounds is None else workers.tables(rounds, calls_rounds=rounds, lives=rounds)
     ),

@@ -348,7 +348,8 @@ def test_the_counts_are_the_providers(product: Product, guest: httpx.Client, ada
         for client in (guest, ada)
         for query in ("", "?fault=llm_error")
     ]
-    told = expected_counts([row for row in provider.book() if row["model"] == "o4-mini"])
+    book = [row for row in provider.book() if row["model"] == "o4-mini"]
+    told = expected_counts(book)
 
     counted = {
         Count("chat_messages_total", "o4-mini", kind): metric(app, "chat_messages_total", model="o4-mini", status=kind)
@@ -360,9 +361,9 @@ def test_the_counts_are_the_providers(product: Product, guest: httpx.Client, ada
 
     assert [answer.status_code for answer in answers] == [200, 502, 200, 502]
     assert counted == told
-    input_tokens, output_tokens = (told[Count("llm_tokens_total", "o4-mini", kind)] for kind in ("input", "output"))
-    cost = metric(app, "api_cost_usd_total", model="o4-mini")
-    assert cost == pytest.approx((input_tokens * 0.0011 + output_tokens * 0.0044) / 1000)
+    billed = sum(float(row["cost_usd"]) for row in book)
+    assert billed > 0
+    assert metric(app, "api_cost_usd_total", model="o4-mini") == pytest.approx(billed, abs=1e-12)
 
 
 # -- the server --

@@ -55,9 +55,16 @@ def book(server: Server) -> dict[tuple[str, str, str], dict[str, int]]:
 
     rows = await_(closed, "the provider has open calls")
     return {
-        (row.pop("operation"), row.pop("model"), row.pop("status")): {kind: n for kind, n in row.items() if n}
+        (row.pop("operation"), row.pop("model"), row.pop("status")): {
+            kind: n for kind, n in row.items() if n and kind != "cost_usd"
+        }
         for row in rows
     }
+
+
+def bill(server: Server) -> float:
+    """US dollars."""
+    return sum(float(row["cost_usd"]) for row in httpx.get(f"{server.url}/book", trust_env=False).json()["rows"])
 
 
 def test_a_completion_has_the_tokens_of_its_texts(client: OpenAI) -> None:
@@ -259,6 +266,8 @@ def test_the_book_is_what_clients_were_told() -> None:
             ("chat", "gpt-4", "broken"): {"calls": 1, "untold_tokens": whole.total_tokens},
             ("embeddings", "text-embedding-3-small", "200"): {"calls": 1, "input_tokens": vector.prompt_tokens},
         }
+        dollars = whole.prompt_tokens * 30 + whole.completion_tokens * 60 + vector.prompt_tokens * 0.02
+        assert bill(server) == pytest.approx(dollars / 1e6, abs=1e-12)  # of what it told; the rest is untold
 
 
 def test_a_client_that_leaves_is_in_the_book() -> None:

@@ -34,6 +34,16 @@ GOOD: dict[str, tuple[Any, list[tuple[str, Any]]]] = {
     "http_semconv_metrics": (True, [("TRUE", True)]),
     "slow_query_seconds": (2.5, [("0.25", 0.25)]),
     "database_ping": (False, [("off", False)]),
+    "llm": ("off", [("off", "off")]),
+    "ledger": ("sqlite://", [("sqlite:///costs.db", "sqlite:///costs.db"), ("<file>", "from the file")]),
+    "spool_dir": ("/a", [("/b", "/b")]),
+    "spool_bytes": (2_000_000, [("1048576", 1_048_576)]),
+    "spool_durability": ("power", [("memory", "memory")]),
+    "prices": ("/dev/null", [("<file>", "<file>")]),
+    "user_label": ("off", [("bucket", "bucket")]),
+    "user_hash_key": ("k", [("key", "key"), ("<file>", "from the file")]),
+    "llm_budget_day_usd": (5.0, [("0.5", 0.5)]),
+    "llm_budget_month_usd": (50.0, [("100", 100.0)]),
     "strict": (True, [("1", True)]),
     "disabled": (True, [("on", True), ("true", True)]),
     "traces_exporter": ("argued", [("otlp", "otlp"), ("console", "console")]),
@@ -169,9 +179,9 @@ def test_a_file_for_the_token_that_is_no_text_or_empty_is_said(tmp_path: Path) -
     binary.write_bytes(b"\xff\xfes3cret")
     sentences = [read({"RELAY_OTEL_METRICS_TOKEN_FILE": str(path)})[1] for path in (empty, binary)]
 
-    assert [f"RELAY_OTEL_METRICS_TOKEN_FILE is {str(empty)!r}; the file is empty; put the token into it."] == sentences[
-        0
-    ]
+    assert [
+        f"RELAY_OTEL_METRICS_TOKEN_FILE is {str(empty)!r}; the file is empty; put the secret into it."
+    ] == sentences[0]
     assert 1 == len(sentences[1])
     assert "s3cret" not in sentences[1][0]
     assert sentences[1][0].startswith(f"RELAY_OTEL_METRICS_TOKEN_FILE is {str(binary)!r}; it cannot be read (")

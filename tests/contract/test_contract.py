@@ -70,6 +70,7 @@ BEYOND = {
     "llm_budget_usd": "period environment",
     "llm_price_data_age_seconds": "environment",
     "cost_events_total": "outcome environment",
+    "cost_events_repaired_total": "reason environment",
     "cost_spool_pending": "environment",
     "cost_spool_oldest_seconds": "environment",
     "interaction_to_next_paint_seconds": "page_name environment",

@@ -12,14 +12,14 @@ import os
 import re
 import threading
 import weakref
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from relay_otel import _guard, instruments, recording
-from relay_otel.kinds import Counter, Gauge, Histogram
+from relay_otel.kinds import Counter, Gauge, Histogram, Series
 from relay_otel.llm import privacy
 from relay_otel.llm.events import CostEvent, Entry, Normal, normal
 from relay_otel.llm.prices import Priced, Prices, Snapshot, Unpriced
@@ -32,6 +32,9 @@ from relay_otel.recording import Recorder
 
 RECENT = 10_000
 """Ids remembered, so that an event logged twice is counted once. The ledger's key remembers for ever."""
+
+BOUND = 1_000
+"""Series remembered by kind, model and operation: looking each up anew is a third of an event's price."""
 
 DEFAULT_LIMIT = 512 * 1024 * 1024
 
@@ -107,6 +110,7 @@ class Accounts:
         self._budget = _gauge(recorder, instruments.LLM_BUDGET_USD)
         self._lock = threading.Lock()
         self._recent: dict[str, Logged] = {}
+        self._bound: dict[tuple[str, str, str], Series] = {}
         self._writer: Writer | None = None
         self._shipper: Shipper | None = None
         self._left_behind: list[object] = []
@@ -300,16 +304,17 @@ class Accounts:
     def _count(self, found: Normal, seconds: float | None, *, message: bool, unpriced: str | None, why: str) -> None:
         event, usage = found.event, found.usage
         model, operation = event.model, event.operation
-        own = {"environment": event.environment} if event.environment != self.recorder.environment else {}
+        named = event.environment or ""
+        own = {"environment": named} if named != self.recorder.environment else {}
         for reason, sentence in found.repairs:
             self._repaired.add(1, {"reason": reason, **own})
             _guard.say_once(f"llm:repair:{reason}", f"a cost event was repaired: {sentence}.")
-        call = {"model": model, "operation": operation, **own}
-        for kind, tokens in (("input", usage.input), ("output", usage.output)):
-            if tokens is not None:
-                self._tokens.add(tokens, {**call, "token_type": kind})
+        if usage.input is not None:
+            self._series("input", model, operation, own).add(usage.input)
+        if usage.output is not None:
+            self._series("output", model, operation, own).add(usage.output)
         if event.cost_usd is not None:
-            self._cost.add(float(event.cost_usd), call)
+            self._series("cost", model, operation, own).add(float(event.cost_usd))
         for kind, tokens in (
             ("cache_read", usage.cache_read),
             ("cache_write", usage.cache_write),
@@ -324,10 +329,23 @@ class Accounts:
         elif not usage.told and event.status != "error":  # a call that failed is billed for nothing
             self._missing.add(1, {"model": model, "reason": why or "not_told", **own})
         if seconds is not None:
-            self._duration.record(seconds, {**call, "status": event.status})
+            self._duration.record(seconds, {"model": model, "operation": operation, "status": event.status, **own})
         if message:
             user = privacy.label(event.user_id_hash, self.options.user_label)
             self._messages.add(1, {"model": model, "status": event.status, "user_id_hash": user, **own})
+
+    def _series(self, kind: str, model: str, operation: str, own: Mapping[str, str]) -> Series:
+        """Of ``cost``, or of a type of token, of one model and operation; remembered for the next time."""
+        key = (kind, model, operation)
+        series = self._bound.get(key) if not own else None
+        if series is None:
+            call = {"model": model, "operation": operation, **own}
+            series = self._cost.bind(**call) if kind == "cost" else self._tokens.bind(**call, token_type=kind)
+            if not own:
+                if len(self._bound) >= BOUND:
+                    self._bound.clear()
+                self._bound[key] = series
+        return series
 
 
 def _histogram(recorder: Recorder, definition: Any) -> Histogram:

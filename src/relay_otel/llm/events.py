@@ -7,15 +7,17 @@ row; a provider's response id may be missing, or used twice, and is only kept be
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
+from operator import attrgetter
 from typing import Any
 from uuid import UUID, uuid4
 
 from relay_otel.llm.prices import MOST_USD, Snapshot, rounded
-from relay_otel.llm.usage import Usage, count
+from relay_otel.llm.usage import MOST, Usage, count
 
 TEXT = 256
 """Characters of a name; the rest is cut off. The labels of metrics have the same length."""
@@ -104,6 +106,9 @@ def normal(event: CostEvent, environment: str, now: datetime) -> Normal:
         environment: where the event names none.
         now: for an event without a time.
     """
+    if _is_normal(event):
+        found = event if event.environment else replace(event, environment=environment)
+        return Normal(found, found.usage, (), None, None)
     repairs: list[tuple[str, str]] = []
     at: Any = event.timestamp  # anything may stand in a field
     if not isinstance(at, datetime):
@@ -153,6 +158,46 @@ def normal(event: CostEvent, environment: str, now: datetime) -> Normal:
         usage_problem,
         cost_problem,
     )
+
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+_rest = attrgetter(
+    *("cache_read_tokens", "cache_write_tokens", "cache_write_1h_tokens", "reasoning_tokens", "provider"),
+    *("request_model", "service_tier", "response_id", "trace_id", "span_id"),
+)
+
+
+def _is_normal(event: CostEvent) -> bool:
+    """Whether the commonest event is as it should be, so that it needs no copy: most of the price of logging one."""
+    cost, taken, given = event.cost_usd, event.input_tokens, event.output_tokens
+    return (
+        type(event.timestamp) is datetime
+        and event.timestamp.tzinfo is UTC
+        and type(taken) is int
+        and type(given) is int
+        and 0 <= taken <= MOST
+        and 0 <= given <= MOST
+        and all(each is None for each in _rest(event))
+        and (cost is None or (type(cost) is Decimal and cost.is_finite() and 0 <= cost < MOST_USD and _fits(cost)))
+        and _is_name(event.operation)
+        and _is_name(event.model)
+        and (event.user_id_hash is None or _is_name(event.user_id_hash))
+        and (event.environment is None or _is_name(event.environment))
+        and event.status == "success"
+        and event.usage_source in ("manual", "provider")
+        and _UUID.fullmatch(event.event_id) is not None
+    )
+
+
+def _is_name(value: object) -> bool:
+    return type(value) is str and 0 < len(value) <= TEXT and value.isascii() and value.isprintable()
+
+
+def _fits(cost: Decimal) -> bool:
+    exponent = cost.as_tuple().exponent
+    return isinstance(exponent, int) and exponent >= -12
 
 
 _NAMES = ("user_id_hash", "provider", "request_model", "service_tier", "response_id", "trace_id", "span_id")
@@ -230,7 +275,7 @@ class Entry:
         event = self.event
         row = {name: getattr(event, name) for name in _FIELDS}
         row["timestamp"] = event.timestamp.isoformat()
-        row["cost_usd"] = None if event.cost_usd is None else format(event.cost_usd, "f")
+        row["cost_usd"] = None if event.cost_usd is None else format(event.cost_usd, ".12f")
         row |= {
             "cost_status": self.cost_status,
             "price_ref": None if self.price is None else self.price.ref,
