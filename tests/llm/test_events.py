@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -244,6 +247,33 @@ def test_decimals_come_back_from_sqlite(cost: Decimal) -> None:
         connection.execute(table.insert().values(cost=cost))
         assert connection.execute(sa.select(table.c.cost)).scalar_one() == cost
     engine.dispose()
+
+
+def test_tiers_have_prices_of_their_own(books: Accounts) -> None:
+    at = datetime(2026, 11, 20, tzinfo=UTC)
+    costs = {tier: llm.calculate_cost("o3", 1000, 1000, service_tier=tier, at=at) for tier in (None, "flex", "batch")}
+    assert costs == {None: Decimal("0.01"), "flex": Decimal("0.005"), "batch": Decimal("0.005")}
+
+
+def test_the_raw_id_is_nowhere(
+    books: Accounts, ledger: str, recorder: Recorder, said: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not in the spool, the ledger, the metrics or what was said."""
+    monkeypatch.setattr("relay_otel.llm.shipper.Shipper.start", lambda self: None)  # so that the spool keeps it
+    with llm.track_llm_call(model="gpt-4", user_id="ada.lovelace@example.com") as call:
+        call.set_usage(10, 1)
+    assert books.flush(5.0)
+    written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert llm.hash_user_id("ada.lovelace@example.com").encode() in written
+    shown = str([(family.definition.name, family.points) for family in recorder.collect()])
+    assert "lovelace" not in written.decode(errors="replace") + shown + "".join(said)
+
+
+def test_nothing_heavy_is_imported_without_need() -> None:
+    program = "import sys, relay_otel.llm; print([m for m in ('genai_prices', 'sqlalchemy', 'alembic', 'yaml', "
+    program += "'opentelemetry.sdk.trace', 'pydantic') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_an_events_id_is_its_own() -> None:

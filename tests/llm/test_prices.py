@@ -42,6 +42,9 @@ GOLDEN: list[tuple[str, str | None, Usage, datetime, dict[str, str], str | None]
     ("gemini-2.5-pro", "google", Usage(200_000, 100), NOW, {}, "0.251"),  # 200000*1.25 + 100*10
     ("text-embedding-3-small", None, Usage(1000, 0), NOW, {}, "0.00002"),  # .02
     ("gpt-4o", "azure.ai.openai", Usage(1000, 500), NOW, {}, "0.0075"),
+    ("o3", "openai", Usage(1000, 1000), NOW, {"service_tier": "flex"}, "0.005"),  # 1 and 4 since 2026-10-12
+    ("o3", "openai", Usage(1000, 1000), NOW, {"service_tier": "priority"}, "0.0175"),  # 3.5 and 14
+    ("o3", "openai", Usage(1000, 1000), NOW, {"processing": "batch"}, "0.005"),  # 1 and 4 since 2026-10-14
     ("ft:gpt-4o-mini-2024-07-18:acme::1", "openai", Usage(1000, 0), NOW, {}, None),  # asked below
     ("llama3", "ollama", Usage(10**6, 10**6), NOW, {}, "0"),
 ]

@@ -155,9 +155,8 @@ class Accounts:
 
         def committed(number: int) -> None:
             self._outcomes.add(number, {"outcome": "accepted"})
-            if not shipper.started:
+            if not shipper.started:  # it looks twice a second: many events then share the price of a transaction
                 shipper.start()
-            shipper.wake()
 
         self._writer = Writer(spool, committed, lambda number: self._outcomes.add(number, {"outcome": "dropped"}))
         self._shipper = shipper
@@ -289,7 +288,8 @@ class Accounts:
         tier: str | None = None,
         also: tuple[str, ...] = (),
     ) -> Priced | Unpriced:
-        context = {"service_tier": tier} if tier else {}
+        # OpenAI's tiers are a field of the response; that a call was part of a batch is not.
+        context = {} if not tier else {"processing": "batch"} if tier == "batch" else {"service_tier": tier}
         price = self.prices.price(
             usage, model, provider=provider, at=at or datetime.now(UTC), context=context, also=also
         )

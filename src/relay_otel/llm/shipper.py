@@ -18,7 +18,7 @@ from relay_otel.llm.spool import Item, Spool
 
 BATCH = 500
 POLL_SECONDS = 0.5
-"""Between two looks at an empty spool: other processes fill it too."""
+"""Between two looks at the spool."""
 
 LAST_POLL_SECONDS = 0.05
 """The same at the end of the process."""
@@ -76,10 +76,6 @@ class Shipper:
     @property
     def started(self) -> bool:
         return self._thread is not None
-
-    def wake(self) -> None:
-        """There is something to ship."""
-        self._wake.set()
 
     def drain(self, timeout: float) -> bool:
         """Ship what is there, within ``timeout`` seconds; whether a look that began after this call found no more."""
