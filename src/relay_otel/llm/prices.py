@@ -410,7 +410,12 @@ class Prices:
                     return Priced(rounded(found.cost), found.snapshot, found.status)
                 if found is not None:
                     return found
-        return Unpriced("unknown_model" if self.has_data else "no_price_data")
+        if self.has_data:
+            return Unpriced("unknown_model")
+        _guard.say_once(
+            "llm:prices", "genai-prices is not installed, so most models have no price; install relay-otel[llm]."
+        )
+        return Unpriced("no_price_data")
 
     def _load_quietly(self) -> None:
         with _guard.guard("llm.prices"):
@@ -432,10 +437,7 @@ class Prices:
             try:
                 bundled = GenaiPrices()
             except ModuleNotFoundError:
-                _guard.say_once(
-                    "llm:prices",
-                    "genai-prices is not installed, so most models have no price; install relay-otel[llm].",
-                )
+                pass  # said when a price is asked for that only it knows
             else:
                 sources.append(bundled)
                 self.newest, self.has_data = bundled.newest, True
