@@ -599,7 +599,8 @@ def _argument(row: Setting, value: Any) -> Any:
         if isinstance(value, int | float) and not isinstance(value, bool) and 0.001 <= value <= 86_400:
             return float(value)
         raise Unusable("give seconds from 0.001 to 86400, like 10.")
-    if row.whole_number and isinstance(value, int) and not isinstance(value, bool):
+    number = (int,) if row.whole_number else (int, float) if read_value is _dollars else ()
+    if isinstance(value, number) and not isinstance(value, bool):
         value = str(value)
     if isinstance(default, tuple):
         if not isinstance(value, list | tuple) or not all(isinstance(text, str) for text in value):

@@ -32,6 +32,7 @@ where ``buckets`` counts up as on ``/metrics``: ``{"0.5": 1, "1.0": 2, "+Inf": 2
 BOOKKEEPING = {
     definition.name
     for definition in (
+        instruments.LLM_PRICE_DATA_AGE_SECONDS,
         instruments.RELAY_OTEL_SERIES,
         instruments.RELAY_OTEL_SERIES_LIMIT,
         instruments.RELAY_OTEL_SERIES_LIMITED_TOTAL,
