@@ -175,7 +175,8 @@ class Accounts:
         now = datetime.now(UTC)
         newest = self.prices.newest(now)
         if newest is not None:
-            self._age.set((now - newest).total_seconds())
+            # In whole days, as prices are dated: two looks, one on each path, say the same.
+            self._age.set((now.date() - newest.date()).days * 86_400)
 
     def flush(self, timeout: float, *, ending: bool = False) -> bool:
         """Commit all that was logged to the spool, and ship what can be shipped, in ``timeout`` seconds. True: it is in
