@@ -338,7 +338,9 @@ class Tap:
                 body = self.rfile.read(int(self.headers["content-length"]))
                 plain = gzip.decompress(body) if self.headers.get("content-encoding") == "gzip" else body
                 export = Export(
-                    sender(self.client_address[1]), time.monotonic(), ExportMetricsServiceRequest.FromString(plain)
+                    sender(self.client_address, self.server.server_address),
+                    time.monotonic(),
+                    ExportMetricsServiceRequest.FromString(plain),
                 )
                 ours = any(True for _ in export.points())
                 if ours:
@@ -385,20 +387,21 @@ class Tap:
         self._server.server_close()
 
 
-def sender(port: int) -> int:
-    """The process at the other end of a connection from that port, which waits for an answer; 0 when it is gone.
+def sender(local: Any, remote: Any) -> int:
+    """The process at the ``local`` end of a connection to ``remote``, which waits for an answer; 0 when it is gone.
 
     Asked again: a line of /proc/net/tcp can be missing while connections around it come and go.
     """
     with suppress(StackError):
-        return await_(lambda: _sender(port) or None, "the sender is gone", 2)
+        return await_(lambda: _sender(local[1], remote[1]) or None, "the sender is gone", 2)
     return 0
 
 
-def _sender(port: int) -> int:
-    local = f"0100007F:{port:04X}"
+def _sender(local: int, remote: int) -> int:
+    # Both ends: the system gives a port that one connection has left (TIME_WAIT) to another with a different remote.
+    ends = [f"0100007F:{port:04X}" for port in (local, remote)]
     lines = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines())
-    inode = next((fields[9] for fields in lines if fields[1] == local), None)
+    inode = next((fields[9] for fields in lines if fields[1:3] == ends), None)
     for pid in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # it has ended
             for descriptor in os.listdir(pid / "fd"):

@@ -210,6 +210,8 @@ class OtlpExport:
         self._began = 0.0
         self._hangs = False
         """The last request was not answered in its time."""
+        self._was_sent = False
+        """The collector took what was exported last."""
         self._sending = threading.Lock()
         """Held while an exporter is made or sends, and across a fork."""
         self._forking = False
@@ -254,7 +256,7 @@ class OtlpExport:
                 return
 
     def _export(self, forced: bool) -> bool:
-        arrived = False
+        self._was_sent = arrived = False
         try:
             if self._turn.take(self._interval, forced=forced, wait=self._patience):
                 arrived = self._send()
@@ -262,6 +264,8 @@ class OtlpExport:
             _guard.failed("OTLP turn", error)
         finally:
             self._turn.give_back(arrived)
+        if self._was_sent:  # told after the siblings know: a death in between would send it again
+            self._arrived()
         return arrived
 
     def _send(self) -> bool:
@@ -294,8 +298,7 @@ class OtlpExport:
             return False  # ended by a flush or a fork, which export again at once, or by shutdown, which says so
         key = f"collector:{self._endpoint}"
         if result is MetricExportResult.SUCCESS:
-            self._hangs = False
-            self._arrived()
+            self._hangs, self._was_sent = False, True
             if _guard.forget(key):
                 _guard.say(f"the collector at {self._endpoint} answers again; totals are complete.")
             return True

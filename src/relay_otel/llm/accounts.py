@@ -22,6 +22,7 @@ from relay_otel import _guard, instruments, recording
 from relay_otel.kinds import Counter, Gauge, Histogram, Series
 from relay_otel.llm import privacy
 from relay_otel.llm.events import CostEvent, Entry, Normal, normal
+from relay_otel.llm.loading import importing
 from relay_otel.llm.prices import Priced, Prices, Snapshot, Unpriced
 from relay_otel.llm.privacy import Pseudonyms
 from relay_otel.llm.shipper import Shipper, Sink
@@ -147,9 +148,10 @@ class Accounts:
         url = options.ledger
 
         def open_sink() -> Sink:
-            from relay_otel.llm.ledger import Ledger  # imports SQLAlchemy
+            with importing():
+                from relay_otel.llm.ledger import Ledger  # imports SQLAlchemy
 
-            return Ledger(url)
+                return Ledger(url)
 
         shipper = Shipper(ships, open_sink, self._told, self._level)
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from relay_otel import _guard
+from relay_otel.llm.loading import importing
 from relay_otel.llm.usage import Usage
 
 MILLION = 1_000_000
@@ -422,7 +423,7 @@ class Prices:
             self._load()
 
     def _load(self) -> list[PriceSource]:
-        with self._lock:
+        with importing(), self._lock:
             if self._sources is not None:
                 return self._sources
             sources: list[PriceSource] = []
