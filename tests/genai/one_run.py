@@ -9,6 +9,7 @@ import json
 import os
 import sqlite3
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ os.environ |= {"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG":
 os.environ |= {"RELAY_OTEL_STRICT": "1", "RELAY_OTEL_EXPORT": "prometheus", "OTEL_SERVICE_NAME": "genai"}
 
 import relay_otel  # noqa: E402  # after the variables it goes by
+from relay_otel.cli import main  # noqa: E402
 from relay_otel.llm import llm_context, track_llm_call  # noqa: E402
 
 handle = relay_otel.configure(traces_exporter=os.environ.get("TRACES"))
@@ -38,6 +40,12 @@ def instrument_anthropic() -> None:
     from opentelemetry.instrumentation.genai.anthropic import AnthropicInstrumentor
 
     AnthropicInstrumentor().instrument()
+
+
+def instrument_langchain() -> None:
+    from opentelemetry.instrumentation.langchain import LangchainInstrumentor
+
+    LangchainInstrumentor().instrument()
 
 
 # --- the user's program ---
@@ -100,12 +108,28 @@ async def use_pydantic_ai() -> None:
             pass
 
 
+async def use_langchain() -> None:
+    from langchain_core.prompts import ChatPromptTemplate
+    from langchain_openai import ChatOpenAI
+    from pydantic import SecretStr
+
+    model = ChatOpenAI(model="gpt-4o-mini", base_url=URL, api_key=SecretStr("k"), max_retries=0)
+    chain = ChatPromptTemplate.from_messages([("user", "{question}")]) | model
+    for _ in range(3):
+        await chain.ainvoke({"question": "What does a token cost?"})
+    chain.invoke({"question": "And now?"})
+    with track_llm_call(operation="chat", model="gpt-4o-mini", user_id="bob"):
+        await chain.ainvoke({"question": "And for me?"})
+
+
 CASES: dict[str, tuple[list[Callable[[], None]], Any]] = {
     "genai-openai": ([instrument_openai], use_openai),
     "traceloop": ([instrument_traceloop], use_openai),
     "genai-anthropic": ([instrument_anthropic], use_anthropic),
     "pydantic-ai": ([], use_pydantic_ai),
     "pydantic-ai over genai-openai": ([instrument_openai], use_pydantic_ai),
+    "langchain": ([instrument_langchain], use_langchain),
+    "langchain over genai-openai": ([instrument_openai, instrument_langchain], use_langchain),
 }
 
 begin, use = CASES[CASE]
@@ -114,6 +138,11 @@ for each in begin:
 asyncio.run(use())
 
 relay_otel.shutdown()
+for thread in threading.enumerate():
+    if thread.name == "relay-otel-ledger":
+        thread.join()
+with contextlib.redirect_stdout(sys.stderr):
+    assert main(["llm", "spool", "drain"]) == 0  # what a busy machine had no time for at the end
 
 with sqlite3.connect(os.environ["RELAY_OTEL_LEDGER"].removeprefix("sqlite:///")) as connection:
     columns = "operation, model, status, user_id_hash IS NULL, input_tokens, output_tokens, cost_usd, usage_source"

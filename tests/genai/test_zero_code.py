@@ -25,9 +25,11 @@ NEEDS = {
     "genai-anthropic": "opentelemetry.instrumentation.genai.anthropic",
     "pydantic-ai": "pydantic_ai",
     "pydantic-ai over genai-openai": "pydantic_ai",
+    "langchain": "opentelemetry.instrumentation.langchain",
+    "langchain over genai-openai": "opentelemetry.instrumentation.langchain",
 }
 CASES = [case for case, module in NEEDS.items() if importlib.util.find_spec(module) is not None]
-"""The environment of the oldest versions has the first and the third."""
+"""The environment of the oldest versions has no langchain."""
 
 
 @pytest.fixture
@@ -71,6 +73,10 @@ def test_the_same_at_any_sampling(case: str, servers: tuple[Server, Server], tmp
     assert found["0"] == found["0.1"] == found["1"]
     if case.startswith("pydantic-ai"):  # it asks for a provider when it is told to instrument; there is one
         assert len(found["0"]["rows"]) == found["0"]["messages"] == 4
+    elif case.startswith("langchain"):
+        assert len(found["0"]["rows"]) == found["0"]["messages"] == 5
+        assert [row[3] for row in found["0"]["rows"]].count(0) == 1  # one has a user: the tracked call's
+        assert run(case, "0", url, tmp_path / "untraced") == found["0"]
     else:
         assert run(case, "0", url, tmp_path / "untraced") == found["0"]
     if "anthropic" in case:
@@ -80,7 +86,7 @@ def test_the_same_at_any_sampling(case: str, servers: tuple[Server, Server], tmp
         assert {tuple(row[4:6]) for row in good} == {(300, 40)}
         # 3 beside the cache at 3, 97 read at 0.3, 200 written at 3.75, 40 out at 15, for a million
         assert {Decimal(row[6]) for row in good} == {Decimal("0.0013881")}
-    elif not case.startswith("pydantic-ai"):
+    elif not case.startswith(("pydantic-ai", "langchain")):
         assert provider_calls
         statuses = [row[2] for row in found["0"]["rows"]]
         assert (len(statuses), statuses.count("error")) == (9, 1)

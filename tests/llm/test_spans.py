@@ -79,6 +79,61 @@ def test_the_inner_of_two_counts(provider: TracerProvider, recorder: Recorder) -
     assert calls(recorder) == {("gpt-4", "chat", "success"): 2}
 
 
+CHAIN = "opentelemetry.instrumentation.langchain"
+
+
+def beside(provider: TracerProvider, outer: dict[str, Any], inner: dict[str, Any]) -> None:
+    """As LangChain's callbacks do: the framework's span is open during the client's call, and not around it."""
+    chain = provider.get_tracer(CHAIN).start_span("ChatOpenAI.chat", attributes={**CALL, **outer})
+    call(provider, **inner)
+    chain.end()
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner", "number"),
+    [
+        ({"gen_ai.response.id": "a"}, {"gen_ai.response.id": "a"}, 1),
+        ({}, {"gen_ai.response.id": "a"}, 1),
+        ({"gen_ai.response.id": ""}, {}, 1),
+        ({"gen_ai.response.id": "a"}, {"gen_ai.response.id": "b"}, 2),
+        ({"gen_ai.usage.input_tokens": 1}, {}, 2),
+        ({"gen_ai.operation.name": "invoke_agent"}, {}, 1),
+    ],
+)
+def test_a_call_told_beside_itself(
+    outer: dict[str, Any], inner: dict[str, Any], number: int, provider: TracerProvider, recorder: Recorder
+) -> None:
+    beside(provider, outer, inner)
+    assert sum(calls(recorder).values()) == number
+
+
+def test_each_is_told_again_once(provider: TracerProvider, recorder: Recorder) -> None:
+    """A provider that gives every response one id: three calls by the framework and one of the product's own, at once."""
+    same = {**CALL, "gen_ai.response.id": "chatcmpl"}
+    chains = [provider.get_tracer(CHAIN).start_span("chat", attributes=same) for _ in range(3)]
+    clients = [provider.get_tracer(SCOPE).start_span("chat", attributes=same) for _ in range(4)]
+    for span in (*clients, *chains):
+        span.end()
+    assert sum(calls(recorder).values()) == 4
+
+
+def test_calls_of_one_scope_or_another_time_are_calls(provider: TracerProvider, recorder: Recorder) -> None:
+    same = {"gen_ai.response.id": "chatcmpl"}
+    call(provider, **same)
+    call(provider, CHAIN, **same)  # after the other, not around it
+    older = provider.get_tracer(SCOPE).start_span("chat", attributes={**CALL, **same})
+    call(provider, **same)
+    older.end()
+    assert sum(calls(recorder).values()) == 4
+
+
+def test_a_tracked_call_takes_it_over_once(provider: TracerProvider, recorder: Recorder) -> None:
+    with llm.track_llm_call(operation="chat", model="gpt-4", user_id="ada"):
+        beside(provider, {}, {})
+    assert sum(totals(recorder, "llm_tokens_total").values()) == 1500
+    assert sum(calls(recorder).values()) == 1
+
+
 def test_a_tracked_call_takes_it_over(provider: TracerProvider, recorder: Recorder) -> None:
     with llm.track_llm_call(operation="search", model="gpt-4", user_id="ada"):
         call(provider)

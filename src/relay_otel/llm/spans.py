@@ -2,8 +2,10 @@
 
 A sampler that drops a trace drops nothing here: tracers of GenAI scopes record what the sampler drops, for this module
 alone; nothing more is exported. Where two instrumentations trace the same call, one inside the other, the innermost
-counts; spans of agents and tools repeat the sums of their calls and never count. A ``track_llm_call`` around takes the
-usage over instead of adding an event: the first call within it; a second one is an event of its own.
+counts; spans of agents and tools repeat the sums of their calls and never count. A framework that traces by callbacks
+(LangChain) leaves its span beside the client's instead of around it: they are known as one call by their times, tokens
+and response. A ``track_llm_call`` around takes the usage over instead of adding an event: the first call within it; a
+second one is an event of its own.
 
 Attribute names: semantic conventions for GenAI, new and old, and those of traceloop and OpenInference.
 """
@@ -11,6 +13,7 @@ Attribute names: semantic conventions for GenAI, new and old, and those of trace
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -47,8 +50,37 @@ ABORTS = ("CancelledError", "GeneratorExit", "KeyboardInterrupt")
 OPEN = 10_000
 """Spans under way that are remembered. One that never ends gives up its place to the newest."""
 
+BESIDE = 256
+"""Calls that were counted while an older span was open beside them, which may repeat them."""
+
 Key = tuple[int, int]
 Attributes = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """A call that was counted, for a span of another scope that may tell of it again."""
+
+    scope: str
+    parent: Key | None
+    started: int
+    ended: int
+    told: Told
+
+    def is_told_again_by(self, other: _Counted) -> bool:
+        """Whether the other is the same call, traced around this one: it began before and ended after."""
+        if other.scope == self.scope or not other.started <= self.started <= self.ended <= other.ended:
+            return False
+        mine, its = self.told, other.told
+        if _pair(mine.usage) != _pair(its.usage):
+            return False
+        if mine.response_id and its.response_id:
+            return mine.response_id == its.response_id
+        return self.parent == other.parent
+
+
+def _pair(usage: Usage | None) -> tuple[int | None, int | None]:
+    return (None, None) if usage is None else (usage.input, usage.output)
 
 
 @dataclass(slots=True)
@@ -56,8 +88,9 @@ class _Open:
     """A span under way: whose it is, and what is around it."""
 
     parent: Key | None
-    counts: bool
-    """Whether it is of a GenAI scope; others only lead from the inner to the outer."""
+    scope: str | None
+    """Its GenAI scope; None: it is of another, and only leads from the inner to the outer."""
+    started: int
     user_id: str | None = None
     operation: str | None = None
     call: Call | None = None
@@ -73,20 +106,21 @@ class GenaiSpans(SpanProcessor):
         """Whether the span of the self-check came by."""
         self._lock = threading.Lock()
         self._open: dict[Key, _Open] = {}
+        self._beside: deque[_Counted] = deque(maxlen=BESIDE)
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         if not self.active:
             return
         with _guard.guard("llm.spans"):
-            counts = is_genai(span)
-            if not counts and not self._open:
+            scope = genai_scope(span)
+            if scope is None and not self._open:
                 return
             parent = span.parent
             above = (parent.trace_id, parent.span_id) if parent is not None else None
-            if not counts and above not in self._open:
+            if scope is None and above not in self._open:
                 return
-            opened = _Open(above, counts)
-            if counts:
+            opened = _Open(above, scope, span.start_time or 0)
+            if scope is not None:
                 opened.user_id, opened.operation = said_around()
                 opened.call = call_around()
             with self._lock:
@@ -100,19 +134,23 @@ class GenaiSpans(SpanProcessor):
         with _guard.guard("llm.spans"):
             with self._lock:
                 opened = self._open.pop(_key(span), None)
-            if opened is None or not opened.counts:
+            if opened is None or opened.scope is None:
                 return
             attributes = span.attributes or {}
             operation = operation_of(attributes)
             if operation is None:
                 return
-            if span.instrumentation_scope is not None and span.instrumentation_scope.name == SELF_CHECK:
+            if opened.scope == SELF_CHECK:
                 self.seen = True
                 return
             if opened.is_covered:
                 return
+            told = told_by(attributes)
+            call = _Counted(opened.scope, opened.parent, opened.started, span.end_time or opened.started, told)
+            if self._repeats(call):
+                return
             self._cover(opened.parent)
-            _count(span, attributes, opened, operation)
+            _count(span, attributes, opened, operation, told)
 
     def _cover(self, key: Key | None) -> None:
         """What is around the span repeats it."""
@@ -121,6 +159,20 @@ class GenaiSpans(SpanProcessor):
                 around.is_covered = True
                 key = around.parent
 
+    def _repeats(self, call: _Counted) -> bool:
+        """Whether a span that ended before has told of the call; each is repeated once."""
+        with self._lock:
+            for counted in self._beside:
+                if counted.is_told_again_by(call):
+                    self._beside.remove(counted)
+                    return True
+            # Only an older span of another scope can tell of it again.
+            if any(
+                each.scope not in (None, call.scope) and each.started <= call.started for each in self._open.values()
+            ):
+                self._beside.append(call)
+        return False
+
     def shutdown(self) -> None:
         """Nothing is held back."""
 
@@ -128,9 +180,10 @@ class GenaiSpans(SpanProcessor):
         return True
 
 
-def is_genai(span: ReadableSpan) -> bool:
+def genai_scope(span: ReadableSpan) -> str | None:
+    """The name of its scope, if that traces model calls."""
     scope = span.instrumentation_scope
-    return scope is not None and scope.name.startswith(SCOPES)
+    return scope.name if scope is not None and scope.name.startswith(SCOPES) else None
 
 
 def _key(span: ReadableSpan) -> Key:
@@ -147,8 +200,7 @@ def operation_of(attributes: Attributes) -> str | None:
     return OPERATIONS.get(name) if isinstance(name, str) else None
 
 
-def _count(span: ReadableSpan, attributes: Attributes, opened: _Open, operation: str) -> None:
-    told = told_by(attributes)
+def _count(span: ReadableSpan, attributes: Attributes, opened: _Open, operation: str, told: Told) -> None:
     call = opened.call
     if call is not None and not call.adopted and not call._ended:
         call.adopted = True
