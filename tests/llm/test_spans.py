@@ -108,7 +108,7 @@ def test_a_call_told_beside_itself(
 
 
 def test_each_is_told_again_once(provider: TracerProvider, recorder: Recorder) -> None:
-    """A provider that gives every response one id: three calls by the framework and one of the product's own, at once."""
+    """A provider gives every response one id: three calls by the framework and one of the product's own, at once."""
     same = {**CALL, "gen_ai.response.id": "chatcmpl"}
     chains = [provider.get_tracer(CHAIN).start_span("chat", attributes=same) for _ in range(3)]
     clients = [provider.get_tracer(SCOPE).start_span("chat", attributes=same) for _ in range(4)]
