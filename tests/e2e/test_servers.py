@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -94,15 +94,32 @@ def record(prometheus: Prometheus, up: str, selector: str) -> Record:
             for at, value in each["values"]
         ]
 
-    # Other times are those of zeros that Prometheus puts where it was told that a series began.
-    scrapes: dict[float, dict[frozenset[tuple[str, str]], float]] = {
-        at: {} for _, at, value in samples(f'up{{job="{up}"}}') if value == 1
-    }
-    for labels, at, value in samples(selector):
-        if at in scrapes:
+    return recorded((at for _, at, value in samples(f'up{{job="{up}"}}') if value == 1), samples(selector))
+
+
+def recorded(up: Iterable[float], samples: Iterable[tuple[frozenset[tuple[str, str]], float, float]]) -> Record:
+    """Scrape by scrape, from the first with a sample.
+
+    Prometheus puts a zero where it was told that a series began: at times of no scrape, or, once in some hundred runs,
+    in the very millisecond of one that did not have the series yet.
+    """
+    scrapes: dict[float, dict[frozenset[tuple[str, str]], float]] = {at: {} for at in sorted(up)}
+    begun: set[frozenset[tuple[str, str]]] = set()
+    for labels, at, value in sorted(samples, key=lambda each: each[1]):
+        if at in scrapes and (value != 0 or labels in begun):
             scrapes[at][labels] = value
-    first = next((at for at in sorted(scrapes) if scrapes[at]), None)
-    return Record(tuple(scrapes[at] for at in sorted(scrapes) if first is not None and at >= first))
+            begun.add(labels)
+    first = next((at for at, found in scrapes.items() if found), None)
+    return Record(tuple(found for at, found in scrapes.items() if first is not None and at >= first))
+
+
+def test_the_zero_of_a_beginning_is_no_scrape() -> None:
+    """A zero before the first scrape of a series is none; a series that vanishes, or falls to zero, steps back."""
+    one = frozenset({("by", "child")})
+    began = [(one, 1.0, 0.0), (one, 2.0, 5.0), (one, 2.5, 5.0)]
+    assert recorded([1.0, 1.5, 2.0, 2.5], began).scrapes == ({one: 5.0}, {one: 5.0})
+    assert recorded([0.5, 2.0, 2.5, 3.0], began).steps_back == 1
+    assert recorded([2.0, 2.5, 3.0], [*began, (one, 3.0, 0.0)]).steps_back == 1
 
 
 # -- the stack --
