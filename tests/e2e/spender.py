@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -12,8 +14,9 @@ if os.environ.get("SPENDER_CONFIGURE") == "1":
     relay_otel.configure()
 
 from fastapi import FastAPI
+from fastapi.responses import StreamingResponse
 
-from relay_otel.llm import CostEvent, hash_user_id, log_cost_event
+from relay_otel.llm import CostEvent, hash_user_id, log_cost_event, track_stream
 
 app = FastAPI()
 
@@ -32,3 +35,20 @@ async def spend(number: int, wait: bool = True) -> dict[str, object]:
     logged = log_cost_event(event)
     stored = await logged if wait else None
     return {"id": logged.event_id, "stored": stored, "pid": os.getpid(), "cost": str(event.cost_usd)}
+
+
+@app.get("/stream/{pieces}")
+async def stream(pieces: int) -> StreamingResponse:
+    """A streamed answer of that many pieces; what it took is told with the last."""
+
+    async def provider() -> AsyncIterator[dict[str, object]]:
+        for number in range(pieces):
+            await asyncio.sleep(0.01)
+            told = {"usage": {"prompt_tokens": 9, "completion_tokens": pieces}} if number == pieces - 1 else {}
+            yield {"model": "gpt-4", "piece": number, **told}
+
+    async def answer() -> AsyncIterator[str]:
+        async for piece in track_stream(provider(), operation="chat", model="gpt-4", user_id="ada"):
+            yield f"data: {piece['piece']}\n\n"
+
+    return StreamingResponse(answer(), media_type="text/event-stream")

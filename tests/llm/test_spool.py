@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import subprocess
+import sys
 import threading
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -213,3 +215,44 @@ def test_the_ledger_is_away_and_comes_back(
     assert len([each for each in said if "takes nothing" in each]) == 1
     books.close(2.0)
     assert spool_path(options).exists()
+
+
+DISK_FULL = """
+import resource, signal, sys
+from datetime import UTC, datetime
+from decimal import Decimal
+from relay_otel.llm import accounts
+from relay_otel.llm.accounts import Options, spool_path
+from relay_otel.llm.events import CostEvent
+from relay_otel.llm.prices import Prices
+from relay_otel.llm.spool import Spool
+
+books, place = accounts.default, sys.argv[1]
+books.configure(Options(service_name="t", ledger=f"sqlite:///{place}/none/costs.db", spool_dir=place), Prices())
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+def log(number):
+    for _ in range(number):
+        books.log(CostEvent(datetime.now(UTC), "u" * 200, "chat", "gpt-4", 1, 1, Decimal("0.5")))
+
+log(10)
+assert books.flush(10.0)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))  # no file may grow beyond
+log(1000)
+assert not books.flush(1.0)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+log(10)
+assert books.flush(30.0)
+print(Spool(spool_path(books.options)).pending()[0])
+"""
+
+
+def test_a_full_disk(tmp_path: Path) -> None:
+    """Where the file cannot grow, events wait in memory; when there is room again, all of them are in it."""
+    done = subprocess.run(
+        [sys.executable, "-c", DISK_FULL, str(tmp_path)],
+        env={**os.environ, "RELAY_OTEL_STRICT": "0"}, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "1020\n"), done.stderr
+    said = [line.partition(".db ")[2] for line in done.stderr.splitlines() if "the cost spool" in line]
+    assert [each.partition(" (")[0] for each in said] == ["takes nothing", "takes events again."], done.stderr

@@ -83,6 +83,8 @@ class Writer:
         """Of those put, how many are committed or given up: they end in the order they came."""
         self._refused: set[int] = set()
         """Of those that ended, the ones given up, while somebody waits."""
+        self._complaints: set[str] = set()
+        """Keys of what was said against the spool."""
         self._waiting: list[tuple[int, Callable[[bool], None]]] = []
         self._thread: threading.Thread | None = None
         self._closing: float | None = None
@@ -218,6 +220,7 @@ class Writer:
             try:
                 self._spool.put(texts)
                 well = True
+                self._say_well()
                 break
             except Exception as error:
                 self._say(error)
@@ -290,9 +293,17 @@ class Writer:
                 f"the cost spool {self._spool.path} was broken and stands in {aside} now; a new one was begun. "
                 "What the broken one held can be read with SQLite's .recover."
             )
-        why = str(error) or type(error).__name__
+        why, key = str(error) or type(error).__name__, f"llm:spool:{type(error).__name__}"
+        self._complaints.add(key)
         _guard.say_once(
-            f"llm:spool:{type(error).__name__}",
+            key,
             f"the cost spool {self._spool.path} takes nothing ({why}); events wait in memory, then are dropped and "
             "counted. Make room, or set RELAY_OTEL_SPOOL_DIR.",
         )
+
+    def _say_well(self) -> None:
+        if self._complaints:
+            said = [_guard.forget(key) for key in self._complaints]
+            self._complaints.clear()
+            if any(said):
+                _guard.say(f"the cost spool {self._spool.path} takes events again.")
