@@ -122,12 +122,29 @@ async def use_langchain() -> None:
         await chain.ainvoke({"question": "And for me?"})
 
 
+async def use_relay_chat() -> None:
+    """The demo's own client: its blocks take over what the instrumentation tells of the same calls."""
+    from examples.relay_chat.llm import LLM, LLMFailure
+    from examples.relay_chat.settings import Settings
+
+    llm = LLM(Settings("sqlite://", llm_url=URL))
+    for fault in (None, "error"):
+        with contextlib.suppress(LLMFailure), track_llm_call(operation="chat", model="gpt-4", user_id="ada") as call:
+            await llm.complete(call, "gpt-4", MESSAGES, fault)
+    with track_llm_call(operation="chat", model="o4-mini", user_id="bob") as call:
+        assert [piece async for piece in llm.stream(call, "o4-mini", MESSAGES)]
+    await llm.embed(["a search"], "search")
+    await llm.close()
+
+
 CASES: dict[str, tuple[list[Callable[[], None]], Any]] = {
     "genai-openai": ([instrument_openai], use_openai),
     "traceloop": ([instrument_traceloop], use_openai),
     "genai-anthropic": ([instrument_anthropic], use_anthropic),
     "pydantic-ai": ([], use_pydantic_ai),
     "pydantic-ai over genai-openai": ([instrument_openai], use_pydantic_ai),
+    "relay-chat over genai-openai": ([instrument_openai], use_relay_chat),
+    "relay-chat over traceloop": ([instrument_traceloop], use_relay_chat),
     "langchain": ([instrument_langchain], use_langchain),
     "langchain over genai-openai": ([instrument_openai, instrument_langchain], use_langchain),
 }

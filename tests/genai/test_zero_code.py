@@ -25,6 +25,8 @@ NEEDS = {
     "genai-anthropic": "opentelemetry.instrumentation.genai.anthropic",
     "pydantic-ai": "pydantic_ai",
     "pydantic-ai over genai-openai": "pydantic_ai",
+    "relay-chat over genai-openai": "opentelemetry.instrumentation.genai.openai",
+    "relay-chat over traceloop": "opentelemetry.instrumentation.openai",
     "langchain": "opentelemetry.instrumentation.langchain",
     "langchain over genai-openai": "opentelemetry.instrumentation.langchain",
 }
@@ -77,6 +79,10 @@ def test_the_same_at_any_sampling(case: str, servers: tuple[Server, Server], tmp
         assert len(found["0"]["rows"]) == found["0"]["messages"] == 5
         assert [row[3] for row in found["0"]["rows"]].count(0) == 1  # one has a user: the tracked call's
         assert run(case, "0", url, tmp_path / "untraced") == found["0"]
+    elif case.startswith("relay-chat"):
+        statuses = sorted((row[0], row[2]) for row in found["0"]["rows"])
+        assert statuses == [("chat", "error"), ("chat", "success"), ("chat", "success"), ("search", "success")]
+        assert found["0"]["messages"] == 3
     else:
         assert run(case, "0", url, tmp_path / "untraced") == found["0"]
     if "anthropic" in case:
@@ -86,7 +92,7 @@ def test_the_same_at_any_sampling(case: str, servers: tuple[Server, Server], tmp
         assert {tuple(row[4:6]) for row in good} == {(300, 40)}
         # 3 beside the cache at 3, 97 read at 0.3, 200 written at 3.75, 40 out at 15, for a million
         assert {Decimal(row[6]) for row in good} == {Decimal("0.0013881")}
-    elif not case.startswith(("pydantic-ai", "langchain")):
+    elif not case.startswith(("pydantic-ai", "langchain", "relay-chat")):
         assert provider_calls
         statuses = [row[2] for row in found["0"]["rows"]]
         assert (len(statuses), statuses.count("error")) == (9, 1)

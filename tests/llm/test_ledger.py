@@ -257,6 +257,48 @@ def test_erase_user(booking: Accounts, command: Any, url: str) -> None:
     assert command("reconcile")[0] == 0
 
 
+def test_reprice(booking: Accounts, command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What had no price gets one as a new row, once; what had another is adjusted when asked; nothing is changed."""
+    log(cost_usd=None, model="own-model", user_id_hash="u")
+    log(cost_usd=None, model="own-model", timestamp=NOW - timedelta(days=3))
+    log(cost_usd=None, model="nobody knows")
+    log(cost_usd=None, model="gpt-4")
+    log(cost_usd=Decimal("0.7"), model="own-model")  # its cost was given: no price of ours
+    log(cost_usd=None, model="own-model", input_tokens=None, output_tokens=None, usage_source="missing")
+    booking.close(5.0)
+    assert command("reprice") == (1, "0 calls were repriced, +0 USD.\nstill no price: 2 calls of own-model\n"
+                                     "still no price: 1 calls of nobody knows\n")  # fmt: skip
+    file = tmp_path / "prices.yaml"
+    monkeypatch.setenv("RELAY_OTEL_PRICES", str(file))
+    file.write_text("prices:\n  - {model: own-model, per: 1K, input: 1, output: 2}\n")
+    told = "2 calls would be repriced, +4.000000000000 USD.\nstill no price: 1 calls of nobody knows\n"
+    assert command("reprice", "--dry-run") == (1, told)
+    assert command("reprice", "--since", "2026-11-24", "--model", "own-model")[1].startswith("1 calls were")
+    assert command("reprice") == (1, told.replace("2 calls would be", "1 calls were").replace("4.0", "2.0"))
+    assert command("reprice")[1].startswith("0 calls")
+    assert command("reconcile")[0] == 0
+
+    def report() -> dict[str, tuple[int, str, int]]:
+        rows = json.loads(command("report", "--by", "model", "--format", "json")[1])
+        return {row["model"]: (row["calls"], row["cost_usd"], row["unknown_cost"]) for row in rows}
+
+    found = report()
+    assert found["own-model"] == (4, "4.700000000000", 1)
+    assert found["nobody knows"] == (1, "0.000000000000", 1)
+    # The provider has told of lower prices: only when asked for, and in both directions.
+    file.write_text("prices:\n  - {model: own-model, per: 1K, input: 0.5, output: 1}\n"
+                    "  - {model: gpt-4, per: 1K, input: 1, output: 1}\n")  # fmt: skip
+    assert command("reprice")[1].startswith("0 calls")
+    before = Decimal(found["gpt-4"][1])
+    told = f"3 calls were repriced, {Decimal('1.5') - before - 2:+f} USD."
+    assert command("reprice", "--all")[1].splitlines()[0] == told
+    assert command("reprice", "--all")[1].startswith("0 calls")
+    assert report()["own-model"] == (4, "2.700000000000", 1)
+    assert report()["gpt-4"] == (1, "1.500000000000", 0)
+    assert command("reconcile")[0] == 0
+    assert command("reprice", "--since", "soon")[0] == 2
+
+
 def test_reconcile_finds_what_is_wrong(booking: Accounts, command: Any, url: str) -> None:
     for _ in range(10):
         log()

@@ -23,7 +23,7 @@ from relay_otel.kinds import Counter, Gauge, Histogram, Series
 from relay_otel.llm import privacy
 from relay_otel.llm.events import CostEvent, Entry, Normal, normal
 from relay_otel.llm.loading import importing
-from relay_otel.llm.prices import Priced, Prices, Snapshot, Unpriced
+from relay_otel.llm.prices import Priced, Prices, Snapshot, Unpriced, context_of
 from relay_otel.llm.privacy import Pseudonyms
 from relay_otel.llm.shipper import Shipper, Sink
 from relay_otel.llm.spool import Spool
@@ -291,10 +291,8 @@ class Accounts:
         tier: str | None = None,
         also: tuple[str, ...] = (),
     ) -> Priced | Unpriced:
-        # OpenAI's tiers are a field of the response; that a call was part of a batch is not.
-        context = {} if not tier else {"processing": "batch"} if tier == "batch" else {"service_tier": tier}
         price = self.prices.price(
-            usage, model, provider=provider, at=at or datetime.now(UTC), context=context, also=also
+            usage, model, provider=provider, at=at or datetime.now(UTC), context=context_of(tier), also=also
         )
         if isinstance(price, Unpriced) and price.reason == "unknown_model":
             _guard.say_once(

@@ -23,6 +23,7 @@ from urllib.request import Request, urlopen
 from relay_otel import filelock
 from relay_otel.llm import privacy
 from relay_otel.llm.accounts import Options, spool_path
+from relay_otel.llm.prices import Prices
 from relay_otel.llm.shipper import BATCH
 from relay_otel.llm.spool import Spool
 from relay_otel.settings import Settings
@@ -40,7 +41,7 @@ class Refused(Exception):
 
 def add(commands: Any) -> None:
     """The sub-commands of ``relay-otel``'s parser."""
-    llm = commands.add_parser("llm", help="the cost ledger: report, reconcile, migrate, erase-user, spool")
+    llm = commands.add_parser("llm", help="the cost ledger: report, reconcile, reprice, migrate, erase-user, spool")
     words = llm.add_subparsers(dest="llm_command", required=True, metavar="COMMAND")
 
     def command(name: str, text: str, run: Callable[[Settings, argparse.Namespace], int]) -> argparse.ArgumentParser:
@@ -63,6 +64,13 @@ def add(commands: Any) -> None:
     reconcile = command("reconcile", "whether the ledger holds all that was counted; exit 1 if not", _reconcile)
     reconcile.add_argument("--metrics", help="URL of a server's /metrics, to compare its counters too")
     reconcile.add_argument("--token", help="bearer token for it (RELAY_OTEL_METRICS_TOKEN)")
+
+    reprice = command("reprice", "book the cost of calls that had no price, now that there is one", _reprice)
+    reprice.add_argument("--all", action="store_true", help="also calls that had one, where today's prices differ")
+    reprice.add_argument("--model", help="only of this model")
+    reprice.add_argument("--since", help="a date or time, or a number of days, like 7d (everything)")
+    reprice.add_argument("--until", help="a date or time")
+    reprice.add_argument("--dry-run", action="store_true", help="only say what would be booked")
 
     migrate = command("migrate", "make the ledger's tables, or bring them up to date", _migrate)
     migrate.add_argument("--dry-run", action="store_true", help="only say what would be done")
@@ -211,6 +219,26 @@ def _samples(text: str) -> list[tuple[str, dict[str, str], float]]:
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     ]
+
+
+def _reprice(settings: Settings, words: argparse.Namespace) -> int:
+    from relay_otel.llm.ledger import Ledger
+    from relay_otel.llm.reprice import reprice
+
+    since, until = _moment("--since", words.since), _moment("--until", words.until)
+    _engine(settings, words)  # says what is wrong with the ledger
+    ledger = Ledger(_url(settings, words))
+    words.opened.callback(ledger.close)
+    prices = Prices(settings.prices, settings.origins.get("prices", "RELAY_OTEL_PRICES"))
+    found = reprice(
+        ledger, prices, every=words.all, model=words.model, since=since, until=until, dry_run=words.dry_run,
+        progress=_progress(),
+    )  # fmt: skip
+    verb = "would be" if words.dry_run else "were"
+    print(f"{found.rows} calls {verb} repriced, {found.cost_usd:+f} USD.")
+    for model, number in found.unknown.most_common():
+        print(f"still no price: {number} calls of {model}")
+    return 1 if found.unknown else 0
 
 
 def _migrate(settings: Settings, words: argparse.Namespace) -> int:

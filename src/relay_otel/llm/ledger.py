@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -29,6 +29,7 @@ from sqlalchemy.exc import (
 )
 
 from relay_otel.llm.events import STATUSES, TEXT, values
+from relay_otel.llm.prices import Snapshot
 from relay_otel.llm.spool import Item
 
 IGNORED = "_relay_otel_ignored"
@@ -120,9 +121,17 @@ COST_EVENTS = sa.Table(
         "status IN ({})".format(", ".join(f"'{each}'" for each in sorted(STATUSES))), name="cost_events_status"
     ),
     sa.CheckConstraint("(cost_usd IS NULL) = (cost_status IN ('missing', 'unpriced'))", name="cost_events_cost_status"),
+    sa.CheckConstraint("cost_usd >= 0 OR cost_status = 'adjustment'", name="cost_events_cost"),
+    sa.CheckConstraint("(adjusts_event_id IS NULL) = (cost_status != 'adjustment')", name="cost_events_adjustment"),
     sa.Index("cost_events_timestamp", "timestamp"),
     sa.Index("cost_events_user", "user_id_hash", "timestamp"),
     sa.Index("cost_events_response", "response_id"),
+    sa.Index(
+        "cost_events_adjusts",
+        "adjusts_event_id",
+        postgresql_where=sa.text("adjusts_event_id IS NOT NULL"),
+        sqlite_where=sa.text("adjusts_event_id IS NOT NULL"),
+    ),
 )
 """One row a call; never changed, but for the pseudonym of a user who is erased. A correction is a row with
 ``cost_status`` ``adjustment`` that names the row it corrects."""
@@ -333,6 +342,24 @@ class Ledger:
                 stored.inserted += inserted
                 stored.duplicates += len(wanted) - inserted
         return stored
+
+    def add(
+        self,
+        adjustments: Sequence[dict[str, Any]],
+        prices: Sequence[tuple[Snapshot, datetime]],
+        summary: dict[str, Any],
+    ) -> None:
+        """Adjustments with the rates they were reckoned with and what their run has told so far, all or none.
+
+        Raises:
+            SQLAlchemyError: among others where another run has just adjusted the same rows.
+        """
+        rates = [{**asdict(each), "rates": dict(each.rates), "captured_at": at} for each, at in prices]
+        make = sqlite.insert if self.engine.dialect.name == "sqlite" else postgresql.insert
+        with self.engine.begin() as connection:
+            connection.execute(make(PRICES).on_conflict_do_nothing(), rates)
+            connection.execute(sa.insert(COST_EVENTS), list(adjustments))
+            connection.execute(sa.insert(SUMMARIES), [summary])
 
     def _prepare(self) -> None:
         """Make the tables on SQLite; see that they are there on PostgreSQL."""

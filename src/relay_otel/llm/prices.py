@@ -455,6 +455,12 @@ class Prices:
         self._lock = threading.Lock()
 
 
+def context_of(tier: str | None) -> Mapping[str, str]:
+    """What variants of prices depend on. OpenAI's tiers are a field of the response; that a call was part of a batch is
+    not."""
+    return {} if not tier else {"processing": "batch"} if tier == "batch" else {"service_tier": tier}
+
+
 def rounded(cost: Decimal) -> Decimal:
     """To the ledger's 12 decimals, half-even."""
     with localcontext() as context:

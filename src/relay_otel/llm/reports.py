@@ -28,6 +28,7 @@ class Line:
 
     group: tuple[str, ...]
     calls: int
+    """Adjustments are none; their dollars are in ``cost_usd``."""
     input_tokens: int
     output_tokens: int
     cost_usd: Decimal
@@ -52,13 +53,14 @@ def report(
         "environment": rows.environment, "status": rows.status,
     }  # fmt: skip
     keys = [columns[each].label(f"key_{each}") for each in by]
+    adjusted = sa.select(rows.adjusts_event_id).where(rows.adjusts_event_id.is_not(None))
     chosen = sa.select(
         *keys,
-        sa.func.count(),
+        sa.func.count().filter(rows.cost_status != "adjustment"),
         sa.func.coalesce(sa.func.sum(rows.input_tokens), 0),
         sa.func.coalesce(sa.func.sum(rows.output_tokens), 0),
         total(engine),
-        sa.func.count().filter(rows.cost_usd.is_(None)),
+        sa.func.count().filter(rows.cost_usd.is_(None), rows.event_id.not_in(adjusted)),
     )
     if since is not None:
         chosen = chosen.where(rows.timestamp >= since)
@@ -260,9 +262,11 @@ def _doubles(connection: Connection) -> list[str]:
 
 
 def by_model(engine: Engine, server_id: str) -> dict[tuple[str, str], Decimal]:
-    """(operation, model) -> cost that the processes of one server have booked."""
+    """(operation, model) -> cost that the processes of one server have booked, before adjustments."""
     rows = COST_EVENTS.c
-    chosen = sa.select(rows.operation, rows.model, total(engine)).where(rows.server_id == server_id)
+    chosen = sa.select(rows.operation, rows.model, total(engine)).where(
+        rows.server_id == server_id, rows.cost_status != "adjustment"
+    )
     sqlite = engine.dialect.name == "sqlite"
     with engine.connect() as connection:
         found = connection.execute(chosen.group_by(rows.operation, rows.model)).all()
