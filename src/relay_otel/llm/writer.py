@@ -1,7 +1,7 @@
 """Entries in, from any thread and without a wait; committed to the spool, in groups, by a thread of its own.
 
-What is there when a commit ends is committed next, together: one entry alone waits for nobody, and many share the price
-of a commit. The queue is bounded: what does not fit is refused and counted, and its number in the sequence is missing
+A commit is for what comes within 20 ms, so that many entries share its price; where somebody awaits one, it begins at
+once. The queue is bounded: what does not fit is refused and counted, and its number in the sequence is missing
 in the ledger, where ``reconcile`` finds it.
 """
 
@@ -27,6 +27,10 @@ QUEUE = 50_000
 """Entries that wait for the spool: 100 MB at most, and minutes of the busiest product."""
 
 GROUP = 200
+GATHER_SECONDS = 0.02
+"""From the first entry to the commit, unless somebody awaits it: what a kill -9 may take along. A thread that woke for
+each entry would cost the product more than the entry does."""
+
 SUMMARY_SECONDS = 60.0
 """Between two summaries: what a process counted, for ``reconcile``. A loss at its end shows against the last one."""
 
@@ -89,6 +93,8 @@ class Writer:
         self._thread: threading.Thread | None = None
         self._closing: float | None = None
         self._wake = threading.Event()
+        self._awaited = threading.Event()
+        """Somebody waits for a commit."""
         self._prices: set[str] = set()
         self._summary = Totals()
         self._summary_at = time.monotonic()
@@ -127,6 +133,7 @@ class Writer:
         with self._lock:
             if place > self._done and place:
                 self._waiting.append((place, tell))
+                self._awaited.set()
                 return
             ended_well = place != 0 and place not in self._refused
         tell(ended_well)
@@ -178,6 +185,7 @@ class Writer:
             thread = self._thread
         if thread is not None:
             self._queue.put(_Mark.END)
+            self._awaited.set()
             self._wake.set()
             thread.join(timeout + 0.2)
 
@@ -194,6 +202,7 @@ class Writer:
             mark = None
             try:
                 entry = self._queue.get(timeout=self._until_summary())
+                self._gather()
                 while not isinstance(entry, _Mark):
                     group.append(entry)
                     if len(group) == GROUP:
@@ -205,6 +214,12 @@ class Writer:
                 pass
             self._commit(group, mark)
         self._spool.close()
+
+    def _gather(self) -> None:
+        """Wait for more to commit, unless somebody waits for us."""
+        self._awaited.clear()
+        if not self._waiting and self._closing is None and self._queue.qsize() < GROUP:
+            self._awaited.wait(GATHER_SECONDS)
 
     def _until_summary(self) -> float:
         return max(0.0, self._summary_at + SUMMARY_SECONDS - time.monotonic())
