@@ -21,7 +21,7 @@ from typing import Any
 from relay_otel import _guard, instruments, recording
 from relay_otel.kinds import Counter, Gauge, Histogram, Series
 from relay_otel.llm import privacy
-from relay_otel.llm.events import CostEvent, Entry, Normal, normal
+from relay_otel.llm.events import CostEvent, Entry, Normal, completed, normal
 from relay_otel.llm.loading import importing
 from relay_otel.llm.prices import Priced, Prices, Snapshot, Unpriced, context_of
 from relay_otel.llm.privacy import Pseudonyms
@@ -279,7 +279,8 @@ class Accounts:
         )  # fmt: skip
         if isinstance(price, Unpriced):
             return found, None, "unpriced", price.reason
-        return replace(found, event=replace(event, cost_usd=price.cost)), price.snapshot, price.status, None
+        event = completed(event, price.cost, event.environment)
+        return replace(found, event=event), price.snapshot, price.status, None
 
     def price(
         self,

@@ -24,12 +24,14 @@ from relay_otel import filelock
 from relay_otel.llm import privacy
 from relay_otel.llm.accounts import Options, spool_path
 from relay_otel.llm.prices import Prices
-from relay_otel.llm.shipper import BATCH
 from relay_otel.llm.spool import Spool
 from relay_otel.settings import Settings
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
+
+BATCH = 500
+"""Events of one transaction: nobody else works in this process."""
 
 RELATIVE, ABSOLUTE = 1e-9, 1e-9
 """Of the comparison with metrics, which are floats: two million additions drift by 2e-14 of their sum."""

@@ -7,6 +7,7 @@ row; a provider's response id may be missing, or used twice, and is only kept be
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -14,7 +15,7 @@ from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from operator import attrgetter
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from relay_otel.llm.prices import MOST_USD, Snapshot, rounded
 from relay_otel.llm.usage import MOST, Usage, count
@@ -31,7 +32,12 @@ COST_STATUSES = frozenset({"priced", "free", "given", "unpriced", "missing"})
 
 
 def new_id() -> str:
-    return str(uuid4())
+    """A random UUID (RFC 9562, version 4), in half the time of ``str(uuid4())``."""
+    digits = os.urandom(16).hex()
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{_VARIANTS[digits[16]]}{digits[17:20]}-{digits[20:]}"
+
+
+_VARIANTS = {digit: "89ab"[number % 4] for number, digit in enumerate("0123456789abcdef")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +113,7 @@ def normal(event: CostEvent, environment: str, now: datetime) -> Normal:
         now: for an event without a time.
     """
     if _is_normal(event):
-        found = event if event.environment else replace(event, environment=environment)
-        return Normal(found, found.usage, (), None, None)
+        return Normal(completed(event, event.cost_usd, event.environment or environment), event.usage, (), None, None)
     repairs: list[tuple[str, str]] = []
     at: Any = event.timestamp  # anything may stand in a field
     if not isinstance(at, datetime):
@@ -167,6 +172,7 @@ _rest = attrgetter(
     *("cache_read_tokens", "cache_write_tokens", "cache_write_1h_tokens", "reasoning_tokens", "provider"),
     *("request_model", "service_tier", "response_id", "trace_id", "span_id"),
 )
+_NOTHING = (None,) * 10
 
 
 def _is_normal(event: CostEvent) -> bool:
@@ -179,7 +185,7 @@ def _is_normal(event: CostEvent) -> bool:
         and type(given) is int
         and 0 <= taken <= MOST
         and 0 <= given <= MOST
-        and all(each is None for each in _rest(event))
+        and _rest(event) == _NOTHING
         and (cost is None or (type(cost) is Decimal and cost.is_finite() and 0 <= cost < MOST_USD and _fits(cost)))
         and _is_name(event.operation)
         and _is_name(event.model)
@@ -293,6 +299,17 @@ class Entry:
 
 
 _FIELDS = tuple(each.name for each in fields(CostEvent))
+_of = attrgetter(*_FIELDS)
+_COST, _ENVIRONMENT = _FIELDS.index("cost_usd"), _FIELDS.index("environment")
+
+
+def completed(event: CostEvent, cost: Decimal | None, environment: str | None) -> CostEvent:
+    """The event with these two: ``replace`` in half its time."""
+    if cost is event.cost_usd and environment is event.environment:
+        return event
+    values = list(_of(event))
+    values[_COST], values[_ENVIRONMENT] = cost, environment
+    return CostEvent(*values)
 
 
 def price_as_json(price: Snapshot, at: datetime) -> str:

@@ -16,7 +16,9 @@ from typing import Protocol
 from relay_otel import _guard, filelock
 from relay_otel.llm.spool import Item, Spool
 
-BATCH = 500
+BATCH = 25
+"""3 ms of work: the interpreter gives others their turn after 5 ms only, and an event loop must not wait that long."""
+
 POLL_SECONDS = 0.5
 """Between two looks at the spool."""
 
