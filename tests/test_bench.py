@@ -41,6 +41,14 @@ SCRAPES = {
     "prometheus_client, one process",
     "OpenTelemetry SDK's Prometheus reader",
 }
+EVENTS = {
+    "nothing",
+    "log_cost_event",
+    "log_cost_event, priced by us",
+    "log_cost_event, the database away",
+    "a GenAI span, zero code",
+    "the guide's: insert and commit on the loop",
+}
 CALLS = {"OpenTelemetry SDK, by labels"} | {
     f"{candidate}, {way}"
     for way in ("by labels", "bound")
@@ -90,6 +98,7 @@ def _tables(text: str) -> dict[str, dict[str, float]]:
             "instruments",
             {"Counter, four labels": INSTRUMENTS, "Histogram, four labels, eight bounds": INSTRUMENTS},
         ),
+        ("llm", {"A cost event": EVENTS}),
         (
             "workers",
             {
@@ -125,3 +134,5 @@ def test_the_budgets_are_printed_with_their_verdict():
     alone = ["1/8", "1/25", "100 ms", "1/3.8", "3 us", "1/3.8", "3 us", "1/12", "1/3", "1/10", "1/2.5", "1/15", "1/15"]
     many = ["2.5x", "1/25", "1/5", "1.1x", "1.1x", "1/3", "1/12", "1.1x", "1.1x", "1/2.5", "1/10"]
     assert asked == alone + many
+    events = re.findall(r"<= 200 us, no stall of its own: (?:met|missed)", RESULTS.read_text(encoding="utf-8"))
+    assert len(events) == 3

@@ -16,7 +16,7 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from relay_otel import _guard, instruments, recording
 from relay_otel.kinds import Counter, Gauge, Histogram, Series
@@ -25,11 +25,12 @@ from relay_otel.llm.events import CostEvent, Entry, Normal, completed, normal
 from relay_otel.llm.loading import importing
 from relay_otel.llm.prices import Priced, Prices, Snapshot, Unpriced, context_of
 from relay_otel.llm.privacy import Pseudonyms
-from relay_otel.llm.shipper import Shipper, Sink
-from relay_otel.llm.spool import Spool
 from relay_otel.llm.usage import Usage
-from relay_otel.llm.writer import Writer
 from relay_otel.recording import Recorder
+
+if TYPE_CHECKING:
+    from relay_otel.llm.shipper import Shipper, Sink
+    from relay_otel.llm.writer import Writer
 
 RECENT = 10_000
 """Ids remembered, so that an event logged twice is counted once. The ledger's key remembers for ever."""
@@ -133,6 +134,10 @@ class Accounts:
         self._open()
 
     def _open(self) -> None:
+        from relay_otel.llm.shipper import Shipper  # these import sqlite3, for which who has no ledger need not wait
+        from relay_otel.llm.spool import Spool
+        from relay_otel.llm.writer import Writer
+
         options = self.options
         assert options.ledger is not None
         try:
