@@ -44,6 +44,8 @@ GOOD: dict[str, tuple[Any, list[tuple[str, Any]]]] = {
     "user_hash_key": ("k", [("key", "key"), ("<file>", "from the file")]),
     "llm_budget_day_usd": (5.0, [("0.5", 0.5)]),
     "llm_budget_month_usd": (50.0, [("100", 100.0)]),
+    "browser_collector": ("http://a:1", [("https://b/x", "https://b/x")]),
+    "browser_rate": (0, [("600", 600)]),
     "strict": (True, [("1", True)]),
     "disabled": (True, [("on", True), ("true", True)]),
     "traces_exporter": ("argued", [("otlp", "otlp"), ("console", "console")]),
@@ -152,6 +154,21 @@ BAD = [
         "'(b' is no regular expression (missing ), unterminated subpattern at position 0); separate them by commas.",
     ),
     ("RELAY_OTEL_HTTP_SEMCONV_METRICS", "2", "choose true or false."),
+    (
+        "RELAY_OTEL_BROWSER_COLLECTOR",
+        "collector:4319",
+        "give a URL with scheme and host, like http://localhost:4319.",
+    ),
+    (
+        "RELAY_OTEL_BROWSER_RATE",
+        "2/s",
+        "give beacons a minute from 1 to 1000000, like 120, or 0 for no limit.",
+    ),
+    (
+        "RELAY_OTEL_BROWSER_RATE",
+        "-1",
+        "give beacons a minute from 1 to 1000000, like 120, or 0 for no limit.",
+    ),
     ("RELAY_OTEL_STRICT", "x", "choose true or false."),
     ("RELAY_OTEL_DISABLED", "x", "choose true or false."),
     ("OTEL_SDK_DISABLED", "x", "choose true or false."),
@@ -207,6 +224,10 @@ def test_a_file_for_the_token_that_is_no_text_or_empty_is_said(tmp_path: Path) -
         ("health_paths", [5]),
         ("excluded_urls", ["("]),
         ("excluded_urls", 5),
+        ("browser_collector", "collector:4319"),
+        ("browser_rate", -1),
+        ("browser_rate", True),
+        ("browser_rate", 2.5),
         ("strict", 1),
         ("traces_exporter", object()),
     ],
@@ -309,6 +330,26 @@ def test_grpc_has_its_own_port_and_no_path(environ: dict[str, str], endpoint: st
     found, problems = read({**environ, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"})
 
     assert (endpoint, []) == (found.metrics_endpoint, problems)
+
+
+@pytest.mark.parametrize(
+    ("environ", "url"),
+    [
+        ({}, "http://localhost:4319"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}, "http://collector:4319"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "https://collector/base/"}, "https://collector:4319"),
+        ({"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://me:s3cret@collector:1/v1/metrics"}, "http://collector:4319"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4317", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
+         "http://collector:4319"),
+        ({"RELAY_OTEL_ENDPOINT": "http://[::1]:4318"}, "http://[::1]:4319"),
+        ({"RELAY_OTEL_ENDPOINT": "http://a:1", "RELAY_OTEL_BROWSER_COLLECTOR": "http://b:2/x"}, "http://b:2/x"),
+    ],
+)  # fmt: skip
+def test_browsers_have_a_port_of_the_same_host(environ: dict[str, str], url: str) -> None:
+    """Beacons go to port 4319 of the host that the app's own metrics go to, unless a URL is named for them."""
+    found, problems = read(environ)
+
+    assert (url, []) == (found.browser_endpoint, problems)
 
 
 @pytest.mark.parametrize(

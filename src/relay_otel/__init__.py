@@ -11,7 +11,7 @@ PYTEST_DONT_REWRITE: it may be imported before pytest (by opentelemetry-instrume
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 from relay_otel import _configure, instruments, recording
 from relay_otel._configure import VERSION as __version__
@@ -58,6 +58,8 @@ def configure(
     user_hash_key: str | None = None,
     llm_budget_day_usd: float | None = None,
     llm_budget_month_usd: float | None = None,
+    browser_collector: str | None = None,
+    browser_rate: int | None = None,
     strict: bool | None = None,
     traces_exporter: str | None = None,
     logs_exporter: str | None = None,
@@ -99,6 +101,8 @@ def configure(
         user_hash_key: secret that user ids are hashed with.
         llm_budget_day_usd: US dollars a day, for alerts.
         llm_budget_month_usd: US dollars a month, for alerts.
+        browser_collector: URL of the collector's receiver for browsers, for ``browser_proxy``.
+        browser_rate: beacons a minute that ``browser_proxy`` takes from one client; 0: no limit.
         strict: raise relay-otel's own failures.
         traces_exporter: where spans go, e.g. ``otlp``.
         logs_exporter: where log records go, those of ``logging`` among them, e.g. ``otlp``.
@@ -108,6 +112,26 @@ def configure(
         The handle: ``force_flush()``, ``shutdown()``, or a context manager.
     """
     return _configure.configure(**locals())
+
+
+def browser_proxy(app: Any, *, path: str = _configure.BROWSER_PATH, collector: str | None = None) -> None:
+    """Forward what ``@relay-otel/web`` posts to ``<path>/v1/metrics`` of this app to the collector's receiver for
+    browsers, so that no collector is public: docs/browser-proxy.md.
+
+    Works before or after ``configure()``, and without it. It answers before the app's middleware and routes, and its
+    requests are counted in no HTTP metric. Called twice for one path, it is there once.
+
+    Args:
+        app: the FastAPI or Starlette application, before anything is wrapped round it.
+        path: below which it answers, everything.
+        collector: URL of that receiver, without ``/v1/metrics``; None: RELAY_OTEL_BROWSER_COLLECTOR, else the host of
+            the collector with port 4319.
+
+    Raises:
+        TypeError: ``app`` is no such application. A bad path or URL is said in one line on stderr instead, and the
+            default stands in.
+    """
+    _configure.browser_proxy(app, path, collector)
 
 
 def counter(
@@ -188,6 +212,7 @@ __all__ = [
     "Settings",
     "__version__",
     "api_cost_usd_total",
+    "browser_proxy",
     "chat_messages_total",
     "configure",
     "counter",

@@ -22,6 +22,7 @@ from opentelemetry.sdk.resources import Resource
 
 from relay_otel import _guard, asgi, db, engines, http, instruments, recording, runtime, signals, upstream, websockets
 from relay_otel import settings as settings_module
+from relay_otel.browser import BrowserProxy
 from relay_otel.cellfile import ENDING, EXPORTS, WORKS
 from relay_otel.export import exposition, otlp, outgoing, senders, stock, workers
 from relay_otel.export import port as metrics_port
@@ -35,6 +36,8 @@ SHUTDOWN_SECONDS = 2.0
 """The promise for exit and for shutdown(), whatever the collector does."""
 
 VERSION = "0.1.0"
+
+BROWSER_PATH = "/otel"
 
 PARTIAL = (
     "# relay-otel: the counts of other processes of this server are missing, or may be: they do not share a directory, "
@@ -159,6 +162,43 @@ def shutdown(timeout: float = SHUTDOWN_SECONDS) -> bool:
     """Shut down what ``configure()`` set up; True at once when there is nothing."""
     handle = _handle
     return handle.shutdown(timeout) if handle is not None else True
+
+
+def browser_proxy(app: Any, path: str, collector: str | None) -> None:
+    """See ``relay_otel.browser_proxy``."""
+    starlette = sys.modules.get("starlette.applications")  # loaded where there is an application of it
+    if starlette is None or not isinstance(app, starlette.Starlette):
+        raise TypeError(
+            f"browser_proxy() was given {type(app).__name__}; give it the FastAPI or Starlette application itself, "
+            "before anything is wrapped round it."
+        )
+    path = _usable("path", path, settings_module.browser_path) or BROWSER_PATH
+    collector = _usable("collector", collector, settings_module.browser_collector)
+    for proxy in asgi.proxies(app):
+        if proxy.path == path:
+            if collector not in (None, proxy.collector):
+                _guard.say_once(
+                    f"browser_proxy:{path}",
+                    f"browser_proxy(path={path!r}) was called again with another collector; the first call's stays.",
+                )
+            return
+    asgi.answer_beacons(app, BrowserProxy(path, collector, _settings, recording.default))
+
+
+def _settings() -> Settings | None:
+    return _handle.settings if _handle is not None else None
+
+
+def _usable(name: str, value: str | None, read: Callable[[str], str]) -> str | None:
+    """The argument as ``read`` takes it; None for one that it does not take, which is said."""
+    if value is None:
+        return None
+    try:
+        return read(value)
+    except settings_module.Unusable as wrong:
+        problem = f"browser_proxy({name}={without_password(str(value))!r}): {wrong}"
+        _guard.say_once(f"setting:{problem}", problem)
+        return None
 
 
 def disabled() -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 import wrapt
 
 from relay_otel import _guard
+from relay_otel.browser import BrowserProxy, hook_server
 from relay_otel.http import KEY, MOUNTS, App, Exchange, HttpMetrics, Receive, Scope, Send
 from relay_otel.routes import ends_here, route_path
 from relay_otel.websockets import CONNECTION, Connection, WebSocketMetrics
@@ -30,8 +31,29 @@ def install(metrics: HttpMetrics, websockets: WebSocketMetrics | None = None) ->
 
     Nothing of starlette or fastapi is imported: what is not loaded yet is prepared when it is.
     """
-    global _active, _websockets, _hooked
+    global _active, _websockets
     _active, _websockets = metrics, websockets
+    _hook()
+
+
+def answer_beacons(app: Any, proxy: BrowserProxy) -> None:
+    """Have ``proxy`` answer its path before the middleware and the routes of ``app``, whether or not requests are
+    recorded."""
+    _hook()
+    hook_server()
+    app._relay_otel_proxies = (*app._relay_otel_proxies, proxy)
+    with _guard.guard("http.native"):
+        _exclude_from_native(app, proxy.takes)
+
+
+def proxies(app: Any) -> tuple[BrowserProxy, ...]:
+    """What answers beacons in ``app``."""
+    found: tuple[BrowserProxy, ...] = getattr(app, "_relay_otel_proxies", ())
+    return found
+
+
+def _hook() -> None:
+    global _hooked
     if not _hooked:
         _hooked = True
         wrapt.register_post_import_hook(_prepare_applications, "starlette.applications")
@@ -53,6 +75,13 @@ def _prepare_applications(module: Any) -> None:
     @functools.wraps(call)
     async def __call__(self: Any, scope: Scope, receive: Receive, send: Send) -> None:
         metrics = _active
+        if self._relay_otel_proxies and scope["type"] == "http":
+            for proxy in self._relay_otel_proxies:
+                if proxy.takes(scope):
+                    if metrics is not None and scope.get(KEY) is not None:
+                        metrics.discard(scope[KEY])  # the application that this one is mounted in had begun it
+                    await proxy(scope, receive, send)
+                    return
         if metrics is None:
             await call(self, scope, receive, send)
             return
@@ -84,6 +113,7 @@ def _prepare_applications(module: Any) -> None:
             metrics.finish_failed(exchange, None)
 
     module.Starlette._relay_otel_adopted = False
+    module.Starlette._relay_otel_proxies = ()
     module.Starlette.__call__ = __call__
 
 
@@ -249,3 +279,11 @@ def silence_native(app: Any) -> None:
     config = getattr(app, "_telemetry", None)
     if _active is not None and not _active.options.native_metrics and isinstance(config, dict):
         config["metrics"] = False
+
+
+def _exclude_from_native(app: Any, takes: Callable[[Scope], bool]) -> None:
+    """Let FastAPI's native telemetry, which stands outside our layer, make no span of what is ours."""
+    config = getattr(app, "_telemetry", None)
+    if isinstance(config, dict):
+        others = config.get("exclude")
+        config["exclude"] = lambda scope: takes(scope) or bool(others is not None and others(scope))

@@ -168,6 +168,7 @@ class HttpMetrics:
         self.select = self.recorder.synchronized(self.select)  # type: ignore[method-assign]
         self.finish = self.recorder.synchronized(self.finish)  # type: ignore[method-assign]
         self.begin = self.recorder.synchronized(self.begin)  # type: ignore[method-assign]
+        self.discard = self.recorder.synchronized(self.discard)  # type: ignore[method-assign]
         self.recorder.when_traced(self._trace)
 
     # -- one request --
@@ -266,6 +267,13 @@ class HttpMetrics:
         except Exception as error:
             _guard.failed("http.finish", error)
             return None
+
+    def discard(self, exchange: Exchange) -> None:
+        """What was begun is to be counted nowhere."""
+        with _guard.guard("http.discard"):
+            if not exchange.done:
+                exchange.done = True
+                self._cells[0][exchange.endpoint.active] -= 1.0
 
     def _trace(self, exemplars: Exemplars) -> None:
         """Traces are made from now on: put functions that look at the span in the place of ``select`` and ``finish``.

@@ -22,6 +22,8 @@ PROTOCOLS = ("http/protobuf", "grpc")
 URL_WANTED = "give a URL with scheme and host, like http://localhost:4318."
 HTTP_PORT, GRPC_PORT = 4318, 4317
 """OTLP's own ports: https://opentelemetry.io/docs/specs/otlp/"""
+BROWSER_PORT = 4319
+"""Of the receiver for browsers in our collector/config.yaml."""
 HEALTH_PATHS = ("/health", "/healthz", "/livez", "/readyz", "/ready", "/ping")
 EXPORT_INTERVAL_MS = 10_000
 """At most 12 exports fit into the collector's 2 m expiry, so a few may fail before a series is forgotten."""
@@ -107,6 +109,23 @@ def _url(value: str) -> str:
     if is_url(value) or ("/" not in value and value.rpartition(":")[2].isdecimal() and is_url(f"http://{value}")):
         return value
     raise Unusable(URL_WANTED)
+
+
+def browser_collector(value: str) -> str:
+    """The URL as it is.
+
+    Raises:
+        Unusable: it is none.
+    """
+    if is_url(value):
+        return value
+    raise Unusable(f"give a URL with scheme and host, like http://localhost:{BROWSER_PORT}.")
+
+
+def _rate(value: str) -> int:
+    if value.isdecimal() and int(value) <= 1_000_000:
+        return int(value)
+    raise Unusable("give beacons a minute from 1 to 1000000, like 120, or 0 for no limit.")
 
 
 def _dollars(value: str) -> float:
@@ -400,6 +419,20 @@ SETTINGS: tuple[Setting, ...] = (
         "The same for a month.",
     ),
     Setting(
+        "browser_collector",
+        (("RELAY_OTEL_BROWSER_COLLECTOR", browser_collector),),
+        None,
+        "Where `browser_proxy` sends what browsers measured: the collector's receiver for browsers, without "
+        "`/v1/metrics`. Unset: the host of the collector with port 4319.",
+    ),
+    Setting(
+        "browser_rate",
+        (("RELAY_OTEL_BROWSER_RATE", _rate),),
+        120,
+        "Beacons a minute that `browser_proxy` takes from one client, in each process; `0`: no limit.",
+        whole_number=True,
+    ),
+    Setting(
         "strict",
         (("RELAY_OTEL_STRICT", _flag),),
         False,
@@ -468,6 +501,8 @@ class Settings:
     user_hash_key: str | None = field(default=None, repr=False)
     llm_budget_day_usd: float | None = None
     llm_budget_month_usd: float | None = None
+    browser_collector: str | None = None
+    browser_rate: int = 120
     strict: bool = False
     disabled: bool = False
     traces_exporter: str | None = None
@@ -492,6 +527,26 @@ class Settings:
         if self.protocol == "grpc" or self.origins.get("endpoint") == "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT":
             return self.endpoint
         return f"{self.endpoint.rstrip('/')}/v1/metrics"
+
+    @property
+    def browser_endpoint(self) -> str:
+        """Where beacons are sent, without ``/v1/metrics``."""
+        if self.browser_collector is not None:
+            return self.browser_collector
+        parts = urlsplit(self.endpoint if "//" in self.endpoint else f"//{self.endpoint}")
+        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+        return f"{parts.scheme or 'http'}://{host}:{BROWSER_PORT}"
+
+
+def browser_path(value: str) -> str:
+    """A path for beacons, without a slash at its end.
+
+    Raises:
+        Unusable: it is none, or would take everything.
+    """
+    if isinstance(value, str) and value.startswith("/") and value.rstrip("/") and not set(" ?#{") & set(value):
+        return value.rstrip("/")
+    raise Unusable("give a path that begins with '/', like /otel.")
 
 
 def read(

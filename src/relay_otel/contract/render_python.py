@@ -38,7 +38,10 @@ def _label(attribute: Attribute) -> str:
     label: Label = attribute.label
     fields = [_quoted(label.name)]
     if label.members:
-        fields.append(f"members={_tuple(map(_quoted, label.members))}")
+        members = _tuple(map(_quoted, label.members))
+        if len(members) > WIDTH - len("    members="):
+            members = "\n".join(["(", *(f"        {_quoted(member)}," for member in label.members), "    )"])
+        fields.append(f"members={members}")
     if label.limit is not None:
         fields.append(f"limit={label.limit}")
     return _call(f"{constant(attribute.key)} = Label", fields)

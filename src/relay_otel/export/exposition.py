@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hmac
-import ipaddress
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
+from relay_otel.clients import is_private
 from relay_otel.export.negotiation import Headers, gzip, wants_gzip, wants_openmetrics
 from relay_otel.export.text import END, OPENMETRICS, TEXT, TextFormat
 from relay_otel.recording import Family
@@ -21,14 +21,6 @@ FORWARDING_HEADERS = frozenset(
     }
 )  # fmt: skip
 """A request that carries one of these came through a proxy: its peer's address says nothing about who asks."""
-
-
-PRIVATE_NETWORKS = tuple(
-    ipaddress.ip_network(network)
-    for network in ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16",
-                    "::1/128", "fc00::/7", "fe80::/10")
-)  # fmt: skip
-"""Loopback, RFC 1918, link-local and IPv6 unique local: not all that Python's ``is_private`` takes for private."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +39,7 @@ class Access:
             kind, _, given = headers.get(b"authorization", b"").partition(b" ")
             if kind.lower() == b"bearer" and hmac.compare_digest(given.strip(), self.token.encode()):
                 return True
-        return FORWARDING_HEADERS.isdisjoint(headers) and _is_private(scope.get("client"))
-
-
-def _is_private(client: Sequence[Any] | None) -> bool:
-    if not client:
-        return True  # a unix socket, or a test client
-    try:
-        address = ipaddress.ip_address(str(client[0]).partition("%")[0])
-    except ValueError:
-        return True  # no IP address: the same
-    address = getattr(address, "ipv4_mapped", None) or address
-    return any(address in network for network in PRIVATE_NETWORKS if network.version == address.version)
+        return FORWARDING_HEADERS.isdisjoint(headers) and is_private(scope.get("client"))
 
 
 @dataclass(frozen=True, slots=True)
