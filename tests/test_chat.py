@@ -17,7 +17,8 @@ from websockets.sync.client import ClientConnection, connect
 
 from examples.relay_chat.database import with_driver
 from examples.relay_chat.passwords import hash_password, is_password, is_token, token_of
-from tools.demo import ChatApp, Count, Provider, expected_counts
+from tools.books import Count, expected_counts
+from tools.chat_stack import ChatApp, Provider
 from tools.process import ROOT, await_, clean_environment
 
 PROVIDER_PACE = 0.05

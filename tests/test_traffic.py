@@ -11,7 +11,7 @@ import pytest
 
 from examples.relay_chat import traffic
 from examples.relay_chat.traffic import ASKS, SCENARIOS, Ask, Book, Entry, Socket, User
-from tools.demo import ChatApp, Provider
+from tools.chat_stack import ChatApp, Provider
 
 Handler = Callable[[httpx.Request], httpx.Response]
 

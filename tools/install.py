@@ -144,6 +144,15 @@ TOOLS = (
         stands="/usr/lib/postgresql/*/bin",
         steps=("apt-get update", "apt-get install --yes --no-install-recommends postgresql"),
     ),
+    Tool(
+        name="chromium",
+        version="debian",  # as above: the browser of tests and demo
+        takes="about 1 minute, as root",
+        binaries=("chromium",),
+        needs=("apt-get",),
+        stands="/usr/bin",
+        steps=("apt-get update", "apt-get install --yes --no-install-recommends chromium"),
+    ),
 )
 
 NEEDS = {
@@ -157,7 +166,8 @@ NEEDS = {
         ),
         Need(
             program="apt-get",
-            repair="Install PostgreSQL's server so that /usr/lib/postgresql/*/bin holds it, and run this again.",
+            repair="Install PostgreSQL's server (/usr/lib/postgresql/*/bin) and Chromium (/usr/bin/chromium) by your"
+            " system's own means, and run this again.",
         ),
     )
 }
@@ -178,7 +188,7 @@ REPAIRS = (
     ),
     (
         r"are you root\?|lock.*Permission denied|Unable to lock directory",
-        "Only root installs packages: have `apt-get install postgresql` run as root, then run this again.",
+        "Only root installs packages: have `apt-get install postgresql chromium` run as root, then run this again.",
     ),
     (
         r"Unable to locate package|has no installation candidate|Failed to fetch|Temporary failure resolving",

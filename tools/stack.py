@@ -59,24 +59,46 @@ def tool(name: str) -> Path:
 
 
 class Collector(Process):
-    """collector/config.yaml as it lies. ``port`` is the one that apps push OTLP over HTTP to."""
+    """collector/config.yaml as it lies.
+
+    Args:
+        port: the one that apps push OTLP over HTTP to.
+        prometheus_port: of the apps' series.
+        own_port: of the collector's own metrics.
+        browser_port: the one that browsers, or the app for them, send to.
+        browser_prometheus_port: of the browsers' series.
+        config: another configuration, for negative controls.
+        environment: more of the collector's variables.
+    """
 
     def __init__(
-        self, *, port: int | None = None, prometheus_port: int | None = None, own_port: int | None = None
+        self,
+        *,
+        port: int | None = None,
+        prometheus_port: int | None = None,
+        own_port: int | None = None,
+        browser_port: int | None = None,
+        browser_prometheus_port: int | None = None,
+        config: str = "collector/config.yaml",
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.port = free_port() if port is None else port
         self.prometheus_port = free_port() if prometheus_port is None else prometheus_port
         self.own_port = free_port() if own_port is None else own_port
+        self.browser_port = free_port() if browser_port is None else browser_port
+        self.browser_prometheus_port = free_port() if browser_prometheus_port is None else browser_prometheus_port
         grpc, health = free_port(), free_port()
         super().__init__(
             "the collector",
-            [str(tool("relay-otelcol")), "--config", "collector/config.yaml"],
+            [str(tool("relay-otelcol")), "--config", config],
             # health_check answers once the pipelines run.
             ready=lambda: answers(f"http://{HOST}:{health}/") and accepts(self.port),
             ports={
                 "RELAY_COLLECTOR_OTLP_HTTP": self.port,
                 "RELAY_COLLECTOR_OTLP_GRPC": grpc,
                 "RELAY_COLLECTOR_PROMETHEUS_APPS": self.prometheus_port,
+                "RELAY_COLLECTOR_BROWSER_HTTP": self.browser_port,
+                "RELAY_COLLECTOR_PROMETHEUS_BROWSER": self.browser_prometheus_port,
                 "RELAY_COLLECTOR_HEALTH": health,
                 "RELAY_COLLECTOR_OWN_METRICS_PORT": self.own_port,
             },
@@ -84,9 +106,12 @@ class Collector(Process):
                 RELAY_COLLECTOR_OTLP_HTTP=f"{HOST}:{self.port}",
                 RELAY_COLLECTOR_OTLP_GRPC=f"{HOST}:{grpc}",
                 RELAY_COLLECTOR_PROMETHEUS_APPS=f"{HOST}:{self.prometheus_port}",
+                RELAY_COLLECTOR_BROWSER_HTTP=f"{HOST}:{self.browser_port}",
+                RELAY_COLLECTOR_PROMETHEUS_BROWSER=f"{HOST}:{self.browser_prometheus_port}",
                 RELAY_COLLECTOR_HEALTH=f"{HOST}:{health}",
                 RELAY_COLLECTOR_OWN_METRICS_HOST=HOST,
                 RELAY_COLLECTOR_OWN_METRICS_PORT=str(self.own_port),
+                **(environment or {}),
             ),
         )
 
@@ -96,9 +121,19 @@ class Collector(Process):
         return f"http://{HOST}:{self.port}"
 
     @property
+    def browser_endpoint(self) -> str:
+        """For the browser package's ``endpoint`` and for ``browser_proxy``."""
+        return f"http://{HOST}:{self.browser_port}"
+
+    @property
     def prometheus_url(self) -> str:
         """Where the apps' series stand as text."""
         return f"http://{HOST}:{self.prometheus_port}/metrics"
+
+    @property
+    def browser_prometheus_url(self) -> str:
+        """Where the browsers' series stand as text."""
+        return f"http://{HOST}:{self.browser_prometheus_port}/metrics"
 
     @property
     def own_metrics_url(self) -> str:
@@ -106,9 +141,10 @@ class Collector(Process):
 
     @property
     def targets(self) -> dict[str, list[Target]]:
-        """For ``Prometheus(targets=...)``: the apps' series and the collector's own."""
+        """For ``Prometheus(targets=...)``: the apps' series, the browsers' and the collector's own."""
         return {
             "collector-apps": [Target(f"{HOST}:{self.prometheus_port}")],
+            "collector-browser": [Target(f"{HOST}:{self.browser_prometheus_port}")],
             "collector": [Target(f"{HOST}:{self.own_port}")],
         }
 

@@ -14,6 +14,7 @@ from fastapi import APIRouter, Depends, FastAPI
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 
+import relay_otel
 from examples.relay_chat import chat, conversations, health, login, search
 from examples.relay_chat.database import Database
 from examples.relay_chat.faults import stage
@@ -21,6 +22,8 @@ from examples.relay_chat.product import opened
 from examples.relay_chat.settings import Settings
 
 PAGE = Path(__file__).parent / "page"
+WEB = Path(__file__).parents[2] / "web" / "dist"
+"""The browser package in one file; without it the page works, and measures nothing."""
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -45,6 +48,8 @@ def create_app(settings: Settings) -> FastAPI:
         return FileResponse(PAGE / "index.html")
 
     app.mount("/static", StaticFiles(directory=PAGE))
+    app.mount("/web", StaticFiles(directory=WEB, check_dir=False))
+    relay_otel.browser_proxy(app)  # what browsers measure reaches the collector through /otel
     return app
 
 

@@ -13,11 +13,16 @@ from pathlib import Path
 import pytest
 
 from examples.relay_chat.traffic import Entry, Socket
+from relay_otel.instruments import DEFINITIONS
 from tools import process, stack
-from tools.demo import Count, Reading, Row, compare, expected_counts, table
+from tools.books import Count, Row, compare, expected_counts, table
+from tools.panel import Reading
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_SECONDS = 120
+VITALS = {
+    each.name for each in DEFINITIONS.values() if each.emitter == "browser" and each.label_names[0] == "page_name"
+}
 QUERIES = ("SELECT ", "INSERT ", "UPDATE ", "DELETE ", "OTHER ")
 
 
@@ -32,13 +37,14 @@ def test_all_books_equal_both_prometheuses(database: str) -> None:
     and direct.
 
     The client counts answers by endpoint and status, and WebSockets by close code; the provider messages and tokens;
-    the app its database queries by operation, table and status.
+    the app its database queries by operation, table and status; who drives Chromium what was done in it.
     """
     ended = demo("--for", "8", "--check", "--database", database)
 
     assert (ended.returncode, ended.stderr) == (0, ""), ended.stdout
     assert re.search(r"^Equal: \d+ answers, \d+ WebSockets, \d+ calls .*, on both paths\.$", ended.stdout, re.MULTILINE)
     rows = re.findall(r"^(\S+(?: \S+)?) +(\w+) +(\d+) +(\d+) +(\d+)$", ended.stdout, re.MULTILINE)
+    measured = re.findall(r"^(\S+) (.+?) +(\d+) +(\d+) +(-)$", ended.stdout, re.MULTILINE)
     assert {"401", "404", "405", "500", "502", "503"} <= {kind for _, kind, *_ in rows}
     assert {"1000", "1001", "1005", "1007", "refused"} == {kind for where, kind, *_ in rows if where == "/api/chat/ws"}
     assert {"success", "error"} == {kind for where, kind, *_ in rows if where.startswith("chat_messages_total")}
@@ -47,6 +53,17 @@ def test_all_books_equal_both_prometheuses(database: str) -> None:
     assert {f"SELECT {table}" for table in ("conversations", "messages", "users", "embeddings")} <= asked
     assert {"INSERT messages", "UPDATE conversations", "OTHER messages"} <= asked
     assert all(book == product == direct for _, _, book, product, direct in rows)
+    seen = {where: int(book) for where, _, book, _, _ in measured}
+    assert {"click_event_total", "form_submission_total", *VITALS} <= set(seen)
+    assert all(book == product and direct == "-" for _, _, book, product, direct in measured)
+
+
+def test_simulated_browsers_where_there_is_no_chromium() -> None:
+    """Without a browser to drive the same metrics come, and their book is compared as well."""
+    ended = demo("--for", "4", "--check", "--scenario", "steady", "--simulate-browsers")
+
+    assert (ended.returncode, ended.stderr) == (0, ""), ended.stdout
+    assert re.search(r"^largest_contentful_paint_seconds chat +(\d+) +\1 +-$", ended.stdout, re.MULTILINE)
 
 
 def test_one_answer_lost_from_the_book_is_noticed() -> None:
@@ -82,7 +99,7 @@ def test_ctrl_c_and_sigterm_end_every_process(sent: signal.Signals, status: int)
         process.wait(DEADLINE_SECONDS)
     os.close(terminal)
 
-    assert (process.returncode, len(children)) == (status, 6), seen.decode()
+    assert (process.returncode, len(children)) == (status, 7), seen.decode()
     assert b"Traceback" not in seen
     assert [child for child in children if Path(f"/proc/{child}").exists()] == []
 
@@ -148,20 +165,43 @@ def test_a_token_or_a_websocket_that_is_missing_differs() -> None:
 
 def test_the_panel_says_traffic_latency_errors_model_sockets_and_export() -> None:
     """One line in a log; what Prometheus cannot say yet is a dash."""
-    nothing = Reading(*[None] * 3, {}, *[None] * 14)  # type: ignore[arg-type]
+    nothing = Reading(*[None] * 3, {}, *[None] * 18)  # type: ignore[arg-type]
     busy = Reading(
-        20.0, 0.04, 0.321, {"502": 0.5, "500": 1.5}, 5.0, 0.5, 420.4, 1.5, 3, 80.0, 0.0123, 2, 1, 1, 2.2, 1, 0, 1
+        20.0,
+        0.04,
+        0.321,
+        {"502": 0.5, "500": 1.5},
+        5.0,
+        0.5,
+        420.4,
+        1.5,
+        3,
+        80.0,
+        0.0123,
+        2,
+        1,
+        1,
+        31.6,
+        1.234,
+        0.0456,
+        60.2,
+        2.2,
+        1,
+        0,
+        1,
     )
 
     assert nothing.line() == (
         "- requests/s  p50 - s  p95 - s  - errors | LLM - calls/s  - tokens/s  $-/h | database - queries/s  p95 - s"
         "  - slow  - connections in use  - | WebSockets - open"
+        " | browsers - visits/min  - clicks/min  p75 LCP - s  INP - s"
         " | export: none seen yet; probe has not asked yet"
     )
     assert busy.line() == (
         "20.0 requests/s  p50 0.040 s  p95 0.321 s  10.0% errors (500 1.5/s, 502 0.5/s)"
         " | LLM 5.0 calls/s (0.5 failed)  420 tokens/s  $1.50/h"
         " | database 80 queries/s  p95 0.0123 s  2 slow  1 connections in use  up | WebSockets 3 open"
+        " | browsers 32 visits/min  60 clicks/min  p75 LCP 1.23 s  INP 0.046 s"
         " | export: last 2 s ago, 1 failed, 0 dropped; probe ok"
     )
     assert [line.split()[0] for line in busy.panel()] == [
@@ -171,6 +211,7 @@ def test_the_panel_says_traffic_latency_errors_model_sockets_and_export() -> Non
         "language",
         "database",
         "WebSockets",
+        "browsers",
         "export",
     ]
 

@@ -1,5 +1,7 @@
 // Clicks and words in; the product's API asked, and its answers shown.
 
+import { measure } from './measure.js';
+
 const $ = (selector) => document.querySelector(selector);
 let conversationId = null;
 let user = JSON.parse(sessionStorage.getItem('user'));
@@ -26,14 +28,19 @@ function on(selector, kind, deed) {
   target.addEventListener(kind, async (event) => {
     event.preventDefault();
     const button = target.querySelector('button:not([type])');
+    let status = 'success';
     if (button) button.disabled = true;
+    target.ariaBusy = 'true';
     $('#said').textContent = '';
     try {
       await deed(target);
     } catch (error) {
+      status = 'error';
       $('#said').textContent = error.message;
     } finally {
       if (button) button.disabled = false;
+      target.ariaBusy = 'false';
+      if (kind === 'submit') measure((relay) => relay.recordFormSubmission(target.id, status));
     }
   });
 }
@@ -70,6 +77,7 @@ async function listConversations() {
 }
 
 function showUser() {
+  measure((relay) => relay.setUserType(user ? 'authenticated' : 'anonymous'));
   $('#login').hidden = Boolean(user);
   $('#who').hidden = !user;
   $('#who span').textContent = user?.name ?? '';
