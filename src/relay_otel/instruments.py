@@ -39,13 +39,26 @@ FORM_NAME = Label("form_name", limit=100)
 FORM_STATUS = Label("status", members=("success", "error"))
 USER_TYPE = Label("user_type", members=("authenticated", "anonymous"))
 ERROR_TYPE = Label("error_type", limit=50)
-WEB_REASON = Label("reason", members=("series_limit", "queue_full", "rejected", "invalid", "error"))
+WEB_REASON = Label("reason", members=("queue_full", "rejected", "invalid", "error"))
 VERSION = Label("version", limit=100)
 MAINTENANCE_KIND = Label("kind", limit=20)
 METRIC = Label("metric", limit=500)
 DROPPED_REASON = Label(
     "reason",
-    members=("labels", "not_text", "value", "memory", "collision", "aggregation", "unreadable", "error"),
+    members=(
+        "labels",
+        "not_text",
+        "value",
+        "memory",
+        "collision",
+        "aggregation",
+        "unreadable",
+        "browser_refused",
+        "browser_rate_limited",
+        "browser_unreachable",
+        "browser_unanswered",
+        "error",
+    ),
 )
 EXPORT_REASON = Label("reason", members=("unreachable", "timeout", "rejected", "error"))
 PROCESS_STATE = Label("state", members=("live", "retired"))
@@ -304,7 +317,7 @@ WEB_PAGE_LOAD_TIME_SECONDS = Definition(
     labels=(PAGE_NAME, DEVICE_TYPE, ENVIRONMENT),
     bounds=(0.1, 0.2, 0.5, 0.8, 1.0, 1.8, 2.5, 3.0, 4.0, 6.0, 10.0, 20.0, 60.0),
     emitter="browser",
-    status="planned",
+    status="emitted",
 )
 LARGEST_CONTENTFUL_PAINT_SECONDS = Definition(
     name="largest_contentful_paint_seconds",
@@ -314,7 +327,7 @@ LARGEST_CONTENTFUL_PAINT_SECONDS = Definition(
     labels=(PAGE_NAME, ENVIRONMENT),
     bounds=(0.1, 0.2, 0.5, 0.8, 1.0, 1.8, 2.5, 3.0, 4.0, 6.0, 10.0, 20.0, 60.0),
     emitter="browser",
-    status="planned",
+    status="emitted",
 )
 INTERACTION_TO_NEXT_PAINT_SECONDS = Definition(
     name="interaction_to_next_paint_seconds",
@@ -324,7 +337,7 @@ INTERACTION_TO_NEXT_PAINT_SECONDS = Definition(
     labels=(PAGE_NAME, ENVIRONMENT),
     bounds=(0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0),
     emitter="browser",
-    status="planned",
+    status="emitted",
 )
 CUMULATIVE_LAYOUT_SHIFT = Definition(
     name="cumulative_layout_shift",
@@ -334,7 +347,7 @@ CUMULATIVE_LAYOUT_SHIFT = Definition(
     labels=(PAGE_NAME, ENVIRONMENT),
     bounds=(0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.0),
     emitter="browser",
-    status="planned",
+    status="emitted",
 )
 FIRST_INPUT_DELAY_SECONDS = Definition(
     name="first_input_delay_seconds",
@@ -344,7 +357,7 @@ FIRST_INPUT_DELAY_SECONDS = Definition(
     labels=(PAGE_NAME, ENVIRONMENT),
     bounds=(0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0),
     emitter="browser",
-    status="planned",
+    status="emitted",
 )
 FIRST_CONTENTFUL_PAINT_SECONDS = Definition(
     name="first_contentful_paint_seconds",
@@ -354,7 +367,7 @@ FIRST_CONTENTFUL_PAINT_SECONDS = Definition(
     labels=(PAGE_NAME, ENVIRONMENT),
     bounds=(0.1, 0.2, 0.5, 0.8, 1.0, 1.8, 2.5, 3.0, 4.0, 6.0, 10.0, 20.0, 60.0),
     emitter="browser",
-    status="planned",
+    status="emitted",
 )
 TIME_TO_FIRST_BYTE_SECONDS = Definition(
     name="time_to_first_byte_seconds",
@@ -364,7 +377,7 @@ TIME_TO_FIRST_BYTE_SECONDS = Definition(
     labels=(PAGE_NAME, ENVIRONMENT),
     bounds=(0.05, 0.1, 0.2, 0.4, 0.8, 1.2, 1.8, 3.0, 6.0, 10.0),
     emitter="browser",
-    status="planned",
+    status="emitted",
 )
 CLICK_EVENT_TOTAL = Definition(
     name="click_event_total",
@@ -373,7 +386,7 @@ CLICK_EVENT_TOTAL = Definition(
     description="Clicks on named buttons.",
     labels=(BUTTON_NAME, PAGE_NAME, ENVIRONMENT),
     emitter="browser",
-    status="planned",
+    status="emitted",
 )
 FORM_SUBMISSION_TOTAL = Definition(
     name="form_submission_total",
@@ -382,7 +395,7 @@ FORM_SUBMISSION_TOTAL = Definition(
     description="Submissions of named forms.",
     labels=(FORM_NAME, FORM_STATUS, ENVIRONMENT),
     emitter="browser",
-    status="planned",
+    status="emitted",
 )
 SESSION_DURATION_SECONDS = Definition(
     name="session_duration_seconds",
@@ -392,7 +405,7 @@ SESSION_DURATION_SECONDS = Definition(
     labels=(USER_TYPE, ENVIRONMENT),
     bounds=(1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 14400.0),
     emitter="browser",
-    status="planned",
+    status="emitted",
 )
 API_CALL_ERRORS_CLIENT_TOTAL = Definition(
     name="api_call_errors_client_total",
@@ -401,7 +414,7 @@ API_CALL_ERRORS_CLIENT_TOTAL = Definition(
     description="API calls that failed as seen by the browser.",
     labels=(ENDPOINT, ERROR_TYPE, STATUS_CODE, ENVIRONMENT),
     emitter="browser",
-    status="planned",
+    status="emitted",
 )
 RELAY_WEB_DROPPED_TOTAL = Definition(
     name="relay_web_dropped_total",
@@ -410,7 +423,7 @@ RELAY_WEB_DROPPED_TOTAL = Definition(
     description="Measurements the browser package gave up.",
     labels=(WEB_REASON, ENVIRONMENT),
     emitter="browser",
-    status="planned",
+    status="emitted",
 )
 
 # --- Operations ---

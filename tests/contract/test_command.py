@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from relay_otel.contract.__main__ import main
+from relay_otel.contract.render import RENDERERS
 from tests.contract.small import small_contract
 
 CONTRACT = Path(__file__).resolve().parents[2] / "contract"
-GENERATED = ["src/relay_otel/instruments.py", "docs/metrics.md"]
+GENERATED = [target for _, target in RENDERERS.values()]
 
 
 @pytest.fixture

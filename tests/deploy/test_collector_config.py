@@ -103,11 +103,13 @@ def free_ports(number: int) -> list[int]:
 @contextlib.contextmanager
 def running(otelcol: str, folder: Path) -> Iterator[Collector]:
     """The collector of `folder`/collector on free ports, ready to take points."""
-    grpc, http, apps, health, own = free_ports(5)
+    grpc, http, apps, health, own, browser, browsers = free_ports(7)
     environment = os.environ | {
         "RELAY_COLLECTOR_OTLP_GRPC": f"127.0.0.1:{grpc}",
         "RELAY_COLLECTOR_OTLP_HTTP": f"127.0.0.1:{http}",
         "RELAY_COLLECTOR_PROMETHEUS_APPS": f"127.0.0.1:{apps}",
+        "RELAY_COLLECTOR_BROWSER_HTTP": f"127.0.0.1:{browser}",
+        "RELAY_COLLECTOR_PROMETHEUS_BROWSER": f"127.0.0.1:{browsers}",
         "RELAY_COLLECTOR_HEALTH": f"127.0.0.1:{health}",
         "RELAY_COLLECTOR_OWN_METRICS_PORT": str(own),
     }
@@ -200,19 +202,22 @@ def test_a_broken_configuration_is_refused(otelcol, tmp_path, right, wrong):
 
 def test_every_variable_has_a_default_and_stands_in_the_table():
     """collector/README.md lists the variables of config.yaml with their defaults, and no other."""
-    used = re.findall(r"\$\{env:([A-Z_]+)(?::-([^}]*))?\}", CONFIG.read_text())
+    texts = [file.read_text() for file in sorted(CONFIG.parent.glob("*.yaml"))]
+    used = set(re.findall(r"\$\{env:([A-Z_]+)(?::-([^}]*))?\}", "".join(texts)))
     table = re.findall(r"^\| `([A-Z_]+)` \| `([^`]+)` \|", (ROOT / "collector" / "README.md").read_text(), re.M)
 
-    assert CONFIG.read_text().count("${") == len(used)
+    assert sum(text.count("${env:") for text in texts) == sum(
+        len(re.findall(r"\$\{env:[A-Z_]+:-[^}]+\}", text)) for text in texts
+    )
     assert sorted(used) == sorted(table)
-    assert all(name.startswith("RELAY_COLLECTOR_") and default for name, default in used)
+    assert all(name.startswith("RELAY_COLLECTOR_") or name == "RELAY_STAGE" for name, _ in used)
 
 
 def test_every_default_stays_on_this_machine():
     """Unless told, the collector listens on loopback only."""
     defaults = re.findall(r":-([^}]*)\}", CONFIG.read_text())
 
-    assert {re.sub(r":\d+$", "", default) for default in defaults} == {"127.0.0.1", "8888"}
+    assert {re.sub(r":\d+$", "", default) for default in defaults} == {"127.0.0.1", "8888", "[]", "2s"}
 
 
 def test_names_labels_and_values_come_out_as_sent(collector):

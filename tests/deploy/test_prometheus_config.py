@@ -171,6 +171,7 @@ def test_one_prometheus_takes_one_path():
 
     assert target_files(collector) == {
         "collector-apps": "targets/collector-apps.yml",
+        "collector-browser": "targets/collector-browser.yml",
         "collector": "targets/collector.yml",
         "prometheus": "targets/prometheus.yml",
         "probe": "targets/probe.yml",
@@ -196,7 +197,7 @@ def test_app_series_keep_their_own_labels():
         name: [job["job_name"] for job in load(name)["scrape_configs"] if job.get("honor_labels")] for name in CONFIGS
     }
 
-    assert honoring == {"prometheus.yml": ["collector-apps"], "direct.yml": ["apps"]}
+    assert honoring == {"prometheus.yml": ["collector-apps", "collector-browser"], "direct.yml": ["apps"]}
 
 
 def test_every_target_file_is_used_and_stays_on_this_machine():

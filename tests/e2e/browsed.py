@@ -1,12 +1,26 @@
-"""An application with a path for beacons. BROWSED_CONFIGURE=1: it calls configure() itself, after that."""
+"""An application with a path for beacons, and a page that measures itself.
+
+BROWSED_CONFIGURE=1: it calls configure() itself, after that.
+"""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from fastapi import FastAPI
+from fastapi.responses import FileResponse, HTMLResponse, Response
 
 import relay_otel
+
+PACKAGE = Path(__file__).parents[2] / "web" / "dist" / "relay-web.js"
+PAGE = """<!doctype html><title>Item</title><link rel="icon" href="data:,"><h1>An item</h1>
+<button data-relay-click="login">Log in</button>
+<script type="module">
+  import { captureAll, init } from '/relay-web.js';
+  init({ allowBots: true });
+  captureAll();
+</script>"""
 
 app = FastAPI()
 relay_otel.browser_proxy(app)
@@ -18,3 +32,18 @@ if os.environ.get("BROWSED_CONFIGURE") == "1":
 @app.get("/page")
 async def page() -> str:
     return "a page"
+
+
+@app.get("/item/{number}")
+async def item(number: int) -> HTMLResponse:
+    return HTMLResponse(PAGE)
+
+
+@app.get("/relay-web.js")
+async def package() -> FileResponse:
+    return FileResponse(PACKAGE)
+
+
+@app.get("/api/item/{number}")
+async def failing(number: int) -> Response:
+    return Response(status_code=503)

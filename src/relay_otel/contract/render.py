@@ -3,14 +3,22 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from relay_otel.contract import render_collector
 from relay_otel.contract.load import Contract
 from relay_otel.contract.render_docs import render_docs
 from relay_otel.contract.render_python import render_python
+from relay_otel.contract.render_typescript import render_typescript
 
 # name -> (what makes the text, where it goes, seen from the folder above contract/)
 RENDERERS: Mapping[str, tuple[Callable[[Contract], str], str]] = {
     "python": (render_python, "src/relay_otel/instruments.py"),
     "docs": (render_docs, "docs/metrics.md"),
+    "typescript": (render_typescript, "web/src/contract.gen.ts"),
+    "browser_metrics": (render_collector.render_metrics, "collector/browser_metrics.gen.yaml"),
+    "browser_identity": (render_collector.render_identity, "collector/browser_identity.gen.yaml"),
+    "browser_points": (render_collector.render_points, "collector/browser_points.gen.yaml"),
+    "browser_series": (render_collector.render_series, "collector/browser_series.gen.yaml"),
+    "browser_streams": (render_collector.render_streams, "collector/browser_streams.gen.yaml"),
 }
 
 

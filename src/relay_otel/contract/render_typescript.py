@@ -1,0 +1,75 @@
+"""A Contract in; web/src/contract.gen.ts out: what browsers measure, and what the collector accepts of it."""
+
+from collections.abc import Iterator
+
+from relay_otel.contract.load import Attribute, Contract
+from relay_otel.contract.render_collector import BEYOND, MOST, STATUS_CODE, TEXT, TEXT_LENGTH, browser_metrics
+from relay_otel.contract.render_python import constant
+from relay_otel.definitions import Definition
+
+WIDTH = 120
+HEAD = """\
+// Generated from contract/metrics.yaml by "make generate". Do not edit.
+/** Every metric that browsers send, and the limits that the collector's browser pipeline holds them to. */
+
+import type { Definition, Label } from './definition.js';
+"""
+
+
+def render_typescript(contract: Contract) -> str:
+    metrics = browser_metrics(contract)
+    attributes = {each.key: each for metric in metrics for each in metric.attributes if each.key != "environment"}
+    lines = [
+        HEAD,
+        "/** Counts in one point; the next point goes on. */",
+        f"export const MOST = {MOST};",
+        "/** A value beyond so many times the highest bound is a broken clock. */",
+        f"export const BEYOND = {BEYOND};",
+        "/** What names look like; everything else becomes `other`. */",
+        f"const TEXT = /^{_pattern(TEXT)}{{1,{TEXT_LENGTH}}}$/u;",
+        "",
+    ]
+    for attribute in attributes.values():
+        lines += _call(f"const {constant(attribute.key)}: Label =", _label(attribute))
+    for metric in metrics:
+        definition = metric.definition
+        labels = [constant(each.key) for each in metric.attributes if each.key != "environment"]
+        lines += ["", f"/** {definition.description} */"]
+        lines += _call(f"export const {constant(definition.name)}: Definition =", _definition(definition, labels))
+    return "\n".join(lines) + "\n"
+
+
+def _label(attribute: Attribute) -> Iterator[str]:
+    label = attribute.label
+    yield f"name: '{label.name}'"
+    if label.members:
+        members = ", ".join(f"'{member}'" for member in label.members)
+        yield f"members: [{members}]"
+    elif label.name == "status_code":
+        yield f"pattern: /^({STATUS_CODE})$/"
+    else:
+        yield "pattern: TEXT"
+    if label.limit is not None:
+        yield f"limit: {label.limit}"
+
+
+def _definition(definition: Definition, labels: list[str]) -> Iterator[str]:
+    yield f"name: '{definition.name}'"
+    yield f"unit: '{definition.unit}'"
+    yield f"labels: [{', '.join(labels)}]"
+    if definition.bounds:
+        yield f"bounds: [{', '.join(f'{bound:g}' for bound in definition.bounds)}]"
+
+
+def _call(head: str, fields: Iterator[str]) -> list[str]:
+    listed = list(fields)
+    flat = f"{head} {{ {', '.join(listed)} }};"
+    if len(flat) <= WIDTH:
+        return [flat]
+    return [f"{head} {{", *(f"  {field}," for field in listed), "};"]
+
+
+def _pattern(pattern: str) -> str:
+    """Within a regular expression literal a slash ends it, and with the u flag `[` in a class is written escaped."""
+    inner = pattern[1:-1].replace("/", r"\/")
+    return f"[{inner}]"
