@@ -1,4 +1,5 @@
-# relay-otel: every target sets up what it needs and works on a fresh machine with Python >= 3.11 and Go >= 1.26.
+# relay-otel: every target sets up what it needs and works on a fresh machine with Python >= 3.11, Go >= 1.26 and
+# Node.js >= 20.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -27,20 +28,34 @@ setup: .venvs/dev/.ready ## the development environment in .venvs/dev
 ENVIRONMENTS := dev sdk-latest fastapi-0.141 sqlalchemy-2.0 genai genai-oldest beside-distro beside-logfire
 setup-all: $(ENVIRONMENTS:%=.venvs/%/.ready) ## the environments tests run in: two SDKs, FastAPIs and SQLAlchemys, GenAI instrumentations, two other distributions
 
-tools: ## the pinned binaries: collector, Prometheus, promtool, blackbox_exporter, and PostgreSQL; cached outside the checkout
+# The browser package. npm's lock says what is installed; made again when it or a source changes.
+web/node_modules/.ready: web/package.json web/package-lock.json
+	@node -e 'process.exit(+(process.versions.node.split(".")[0] < 20))' 2>/dev/null || \
+	  { echo "node is not on PATH, or older than 20: install Node.js >= 20 with npm (https://nodejs.org)."; exit 1; }
+	@echo "installing npm packages into web/node_modules (about 30 s, once) ..."
+	@cd web && npm ci --silent --no-audit --no-fund
+	@touch $@
+
+web/dist/.ready: web/node_modules/.ready web/tsconfig.json web/scripts/build.mjs $(wildcard web/src/*.ts)
+	@cd web && node scripts/build.mjs
+	@touch $@
+
+web: web/dist/.ready ## the browser package @relay-otel/web, built into web/dist
+
+tools: ## the pinned binaries: collector, Prometheus, promtool, blackbox_exporter; PostgreSQL and Chromium; cached outside the checkout
 	@$(PYTHON) tools/install.py
 
 tools-path: ## print the folder of the binaries
 	@$(PYTHON) tools/install.py --path
 
-demo: setup tools ## the whole story with native binaries and a live panel; ARGS="--for 60 --check" ends by itself
+demo: setup tools web ## the whole story with native binaries and a live panel; ARGS="--for 60 --check" ends by itself
 	@$(PY) tools/demo.py $(ARGS)
 
-generate: setup ## contract/ and the settings table -> Python, docs
+generate: setup ## contract/ and the settings table -> Python, TypeScript, collector, docs
 	@$(PY) -m relay_otel.contract generate
 	@$(PY) tools/generate.py
 
-check: setup ## format, lint, types, import layers, generated files fresh
+check: setup web ## format, lint, types, import layers, generated files fresh
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/mypy
@@ -48,8 +63,9 @@ check: setup ## format, lint, types, import layers, generated files fresh
 	@$(PY) -m relay_otel.contract lint
 	@$(PY) -m relay_otel.contract generate --check
 	@$(PY) tools/generate.py --check
+	@cd web && node_modules/.bin/biome ci --error-on-warnings
 
-test: setup-all tools ## all tests: unit, contract, routes on two FastAPIs, queries on two SQLAlchemys, model calls of four instrumentations, two SDKs, end to end with real processes
+test: setup-all tools web ## all tests: unit, contract, routes on two FastAPIs, queries on two SQLAlchemys, model calls of four instrumentations, two SDKs, the browser package in Chromium, end to end with real processes
 	$(PY) -m pytest -q -n 2 -m "not slow" --ignore tests/e2e/test_workers.py --ignore tests/genai tests $(ARGS)
 	$(PY) -m pytest -q -m "not slow" tests/e2e/test_workers.py
 	.venvs/sdk-latest/bin/python -m pytest -q -n 2 -m "not slow" tests --ignore tests/db --ignore tests/llm --ignore tests/genai --ignore tests/test_siblings.py --ignore tests/test_soak.py --ignore tests/export/test_folding.py --ignore tests/test_cellfile.py --ignore tests/contract --ignore tests/deploy --ignore tests/e2e --ignore tests/test_tools.py --ignore tests/test_bench.py --ignore tests/test_traffic.py --ignore tests/test_chat.py --ignore tests/test_provider.py
@@ -57,6 +73,7 @@ test: setup-all tools ## all tests: unit, contract, routes on two FastAPIs, quer
 	.venvs/sqlalchemy-2.0/bin/python -m pytest -q -n 2 -m "not slow" tests/db
 	.venvs/genai/bin/python -m pytest -q -n 2 tests/genai
 	.venvs/genai-oldest/bin/python -m pytest -q -n 2 tests/genai
+	cd web && npm test --silent && CHROMIUM="$$($(PYTHON) ../tools/install.py --path)/chromium" npm run test:browser --silent
 
 test-all: test ## the tests, and the proofs of minutes
 	$(PY) -m pytest -q -m slow --ignore tests/e2e/test_workers.py --ignore tests/genai tests $(ARGS)
@@ -65,7 +82,11 @@ test-all: test ## the tests, and the proofs of minutes
 soak: setup tools ## full load for minutes: memory, descriptors and counts stay right; ARGS="--for 600"
 	@$(PY) tools/soak.py $(ARGS)
 
-bench: setup .venvs/sqlalchemy-2.0/.ready ## the budgets of the design, side by side with what users would have instead; writes bench/results.md
+bench/web/node_modules/.ready: bench/web/package.json bench/web/package-lock.json
+	@cd bench/web && npm ci --silent --no-audit --no-fund
+	@touch $@
+
+bench: setup tools web .venvs/sqlalchemy-2.0/.ready bench/web/node_modules/.ready ## the budgets of the design, side by side with what users would have instead; writes bench/results.md
 	@$(PY) -m bench $(ARGS)
 
 lock: setup ## resolve requirements/*.in again, with hashes and without package hosts
@@ -74,6 +95,7 @@ lock: setup ## resolve requirements/*.in again, with hashes and without package 
 	    --no-emit-options --allow-unsafe --strip-extras --no-header -o $$each.lock $$each.in); done
 
 clean: ## remove environments and caches of this checkout
+	@rm -rf web/dist web/node_modules
 	@rm -rf .venvs .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist src/*.egg-info
 
-.PHONY: help setup setup-all tools tools-path demo generate check test test-all soak bench lock clean
+.PHONY: help setup setup-all web tools tools-path demo generate check test test-all soak bench lock clean

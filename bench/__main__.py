@@ -10,7 +10,7 @@ import platform
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import db, exposition, http, instruments, llm, web, workers
+from bench import browsers, db, exposition, http, instruments, llm, web, workers
 from bench.measure import Table
 
 RESULTS = Path(__file__).with_name("results.md")
@@ -45,6 +45,7 @@ PARTS: dict[str, Callable[[int | None], list[Table]]] = {
         workers.tables() if rounds is None else workers.tables(rounds, calls_rounds=rounds, lives=rounds)
     ),
     "web": lambda rounds: web.tables(),
+    "browsers": lambda rounds: browsers.tables() if rounds is None else browsers.tables(rounds),
 }
 
 

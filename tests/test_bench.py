@@ -59,6 +59,7 @@ CALLS = {"OpenTelemetry SDK, by labels"} | {
         "prometheus_client, multiprocess mode",
     )
 }
+PIPELINES = {"collector/config.yaml", "the same without its checks", "delta_to_cumulative alone"}
 LIFE = {
     "fork, in anonymous memory",
     "fork, into a file of its own",
@@ -99,6 +100,13 @@ def _tables(text: str) -> dict[str, dict[str, float]]:
             {"Counter, four labels": INSTRUMENTS, "Histogram, four labels, eight bounds": INSTRUMENTS},
         ),
         ("llm", {"A cost event": EVENTS}),
+        (
+            "browsers",
+            {
+                "The collector's browser pipeline": PIPELINES,
+                "The collector's browser pipeline: memory": {"started", "with 10,000 streams"},
+            },
+        ),
         (
             "workers",
             {

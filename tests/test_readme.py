@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 from relay_otel import instruments, settings
@@ -60,3 +61,25 @@ def test_variables_exist() -> None:
     known = {variable for row in settings.SETTINGS for variable, _ in row.variables}
 
     assert named and named <= known
+
+
+def test_docs_of_browsers() -> None:
+    """docs/browsers.md: its app takes beacons, its table is the contract's, and its links lead somewhere."""
+    text = (ROOT / "docs" / "browsers.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.S)
+    program = f"""import asyncio, httpx
+{textwrap.dedent(code)}
+async def ask():
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://chat") as client:
+        return (await client.get("/otel/v1/metrics")).status_code
+print(asyncio.run(ask()))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", text, re.M)
+    links = re.findall(r"\]\(([^)]+)\)", text)
+
+    assert done.stdout == "405\n"  # the path is there, and takes POST only
+    assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == {
+        each.name for each in instruments.DEFINITIONS.values() if each.emitter == "browser"
+    }
+    assert links and [link for link in links if not (ROOT / "docs" / link).exists()] == []

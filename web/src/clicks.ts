@@ -7,8 +7,9 @@ import { add } from './registry.js';
 import { safe } from './safe.js';
 
 /** Count a click on the button that the page calls so. */
-export const recordButtonClick = /* @__PURE__ */ safe(
-  (buttonName: string): void => add(CLICK_EVENT_TOTAL, 1, [buttonName, pageName()]));
+export const recordButtonClick = /* @__PURE__ */ safe((buttonName: string): void =>
+  add(CLICK_EVENT_TOTAL, 1, [buttonName, pageName()]),
+);
 
 /** Count clicks on, or within, elements with the attribute `data-relay-click="name"`. */
 export const captureClicks = /* @__PURE__ */ capturing(() => {

@@ -3,8 +3,8 @@
 export { captureAll } from './all.js';
 export { captureClicks, recordButtonClick } from './clicks.js';
 export { captureErrors, recordAPIError } from './errors.js';
-export { recordFormSubmission, type FormStatus } from './forms.js';
-export { flush, init, shutdown, type Handle, type Options } from './init.js';
+export { type FormStatus, recordFormSubmission } from './forms.js';
+export { flush, type Handle, init, type Options, shutdown } from './init.js';
 export { capturePageLoad, recordPageLoad } from './loads.js';
 export { setPageName } from './pages.js';
 export { captureSession, recordSessionDuration, setUserType, type UserType } from './sessions.js';

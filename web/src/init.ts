@@ -60,13 +60,13 @@ export const init = /* @__PURE__ */ safe((options: Options = {}): Handle => {
   begun = true;
   if (options.onError) sayTo(options.onError);
   consent = options.consent ?? consent;
-  url = metricsUrl(options.endpoint ?? '/otel');
+  url = metricsUrl(options.endpoint || '/otel');
   const interval = within('flushIntervalMs', options.flushIntervalMs, 10_000, 100, 3_600_000);
   const share = within('sampleRate', options.sampleRate, 1, 0, 1);
   turn(!!url && (!!options.allowBots || !isBot()) && Math.random() < share);
   if (url && !isOff()) {
     setRoutes(options.routes ?? []);
-    transport = openTransport(url, interval, consent);
+    transport = openTransport(url, interval, mayKeep);
   }
   return handle;
 }, handle);
@@ -80,8 +80,15 @@ export const capturing = (begin: () => End): (() => void) =>
 /** Whether a URL is where measurements go. */
 export const isOurs = (asked: string): boolean => asked === url;
 
-/** Whether something may be kept in the browser. */
-export const mayKeep = (): boolean => consent();
+/** Whether something may leave the page, or be kept in the browser. Who cannot say it has not agreed. */
+export function mayKeep(): boolean {
+  try {
+    return consent() === true; // the promise of an async function is no yes
+  } catch (error) {
+    say(error);
+    return false;
+  }
+}
 
 /** As OpenTelemetry's exporters do it: the signal's path is added to an endpoint that lacks it. */
 function metricsUrl(endpoint: string): string | undefined {

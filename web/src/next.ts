@@ -2,9 +2,9 @@
 /** Names of pages from Next.js' App Router. In the Pages Router `usePageName(router.pathname)` of `./react` is all. */
 
 import { useParams, usePathname } from 'next/navigation.js';
-import { createElement, Suspense, type ReactElement } from 'react';
+import { createElement, type ReactElement, Suspense } from 'react';
 
-import { usePageNameOf } from './react.js';
+import { useRoute } from './names.js';
 import { routeOf } from './route.js';
 
 /** In the root layout: `<RelayRoutes />`. Renders nothing. */
@@ -15,6 +15,6 @@ export function RelayRoutes(): ReactElement {
 
 function Route(): null {
   const path = usePathname();
-  usePageNameOf(routeOf(path, useParams()), path ?? undefined);
+  useRoute(routeOf(path, useParams()), path ?? '/');
   return null;
 }

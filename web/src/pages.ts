@@ -24,9 +24,9 @@ export function namePage(name: string | undefined, path: string): void {
   if (name !== undefined && names.size < MOST_NAMES) names.set(path, name);
 }
 
-/** Go back to the path, unless the next page has its name already. */
-export function leavePage(name: string): void {
-  if (current === name) current = undefined;
+/** Go back to another name, or to the path, unless the next page has its name already. */
+export function leavePage(name: string, instead?: string): void {
+  if (current === name) current = instead;
 }
 
 export function setRoutes(patterns: readonly string[]): void {
@@ -48,14 +48,11 @@ export const landingUrl = (): string => performance.getEntriesByType('navigation
 /** A path's route, as far as the path itself tells. */
 export function template(path: string): string {
   const segments = path.split(/[?#]/, 1)[0]!.split('/').filter(Boolean);
-  return byRoute(segments) ?? `/${segments.map((each) => (isId(each) ? '[id]' : each)).join('/')}`;
+  return byRoute(segments) ?? `/${segments.map((each) => (ID.test(each) ? '[id]' : each)).join('/')}`;
 }
 
-/** Digits, long, encoded, an address, or letters and digits mixed as ids mix them. */
-function isId(segment: string): boolean {
-  if (segment.startsWith('[')) return false; // a router's own word for one
-  return /^\d+$|%|@|^[0-9a-f-]{8,}$/i.test(segment) || segment.length > (/\d/.test(segment) ? 9 : 32);
-}
+/** Digits, encoded, an address, hexadecimal, over 9 characters with a digit, or over 32; never a router's own `[word]`. */
+const ID = /^(?!\[)(\d+$|.*[%@]|[0-9a-f-]{8,}$|(?=.*\d).{10}|.{33})/i;
 
 /** The pattern that fits with the most fixed segments: `[id]`, `:id` or `{id}` is one, `[...rest]` one or more. */
 function byRoute(segments: readonly string[]): string | undefined {
@@ -63,7 +60,7 @@ function byRoute(segments: readonly string[]): string | undefined {
   let most = -1;
   for (const route of routes) {
     const parts = route.split('/').filter(Boolean);
-    const fixed = parts.filter((part) => !/^[[:{]/.test(part)).length;
+    const fixed = parts.filter((part) => !/^[[:{]/.test(part)).length - +route.includes('...') / 2;
     if (fixed > most && fits(parts, segments)) [best, most] = [route, fixed];
   }
   return best;

@@ -1,15 +1,16 @@
 'use client';
 /** Components and hooks of React. All of them are safe under StrictMode, whose effects run twice. */
 
-import { useCallback, useEffect, useInsertionEffect } from 'react';
-
-import { recordButtonClick } from './clicks.js';
-import { recordFormSubmission, type FormStatus } from './forms.js';
+import { useCallback, useEffect } from 'react';
 import { captureAll } from './all.js';
+import { recordButtonClick } from './clicks.js';
+import { type FormStatus, recordFormSubmission } from './forms.js';
 import { init, type Options } from './init.js';
-import { leavePage, namePage, setPageName } from './pages.js';
+import { usePageName } from './names.js';
 import { setUserType, type UserType } from './sessions.js';
 import type { VitalsOptions } from './vitals.js';
+
+export { usePageName };
 
 export interface RelayWebProps extends Options, VitalsOptions {
   /** The page's route; its path with ids replaced, unless given. */
@@ -23,27 +24,12 @@ export function RelayWeb({ pageName, userType, softNavigations = false, ...optio
   useEffect(() => {
     if (userType !== undefined) setUserType(userType);
   }, [userType]);
+  // biome-ignore lint/correctness/useExhaustiveDependencies: the first call is the one that counts
   useEffect(() => {
     init(options);
     captureAll({ softNavigations });
-  }, []); // the first call is the one that counts
+  }, []);
   return null;
-}
-
-/** Name the page while this component is shown: `/item/[id]`, or a router's own pattern. */
-export function usePageName(name: string | undefined): void {
-  // Before effects, in which a child may record what belongs to the new page.
-  usePageNameOf(name, undefined);
-}
-
-/** @internal The same, for routers that know the path. */
-export function usePageNameOf(name: string | undefined, path: string | undefined): void {
-  useInsertionEffect(() => {
-    if (name === undefined) return undefined;
-    if (path === undefined) setPageName(name);
-    else namePage(name, path);
-    return () => leavePage(name);
-  }, [name, path]);
 }
 
 /** `onClick={useButtonClick('send_message')}` */

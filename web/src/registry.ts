@@ -2,6 +2,7 @@
 
 import { BEYOND, MOST, RELAY_WEB_DROPPED_TOTAL } from './contract.gen.js';
 import type { Definition, Label } from './definition.js';
+import { say } from './safe.js';
 
 /** What was counted of one series since the last `take`. */
 export interface Point {
@@ -30,14 +31,14 @@ let off = false;
 export function add(definition: Definition, value: number, values: readonly unknown[]): void {
   if (off) return;
   const { bounds } = definition;
-  if (!(value >= 0 && value <= (bounds ? bounds[bounds.length - 1]! * BEYOND : MOST))) return drop('invalid');
-  const buckets: number[] = [];
-  if (bounds) {
-    // An upper bound belongs to its bucket: 2.5 s is still good.
-    const index = bounds.findIndex((bound) => value <= bound);
-    for (let i = 0; i <= bounds.length; i++) buckets.push(0);
-    buckets[index < 0 ? bounds.length : index] = 1;
+  if (!(typeof value === 'number' && value >= 0 && value <= (bounds ? Math.max(...bounds) * BEYOND : MOST))) {
+    say(`${definition.name} was given what it cannot be.`);
+    return drop('invalid');
   }
+  // An upper bound belongs to its bucket: 2.5 s is still good.
+  const buckets = bounds
+    ? [...bounds, Infinity].map((bound, i, all) => +(value <= bound && !(value <= all[i - 1]!)))
+    : [];
   merge({ definition, values: admitted(definition, values), count: bounds ? 1 : value, sum: value, buckets });
   onChange();
 }
@@ -72,7 +73,6 @@ export function giveBack(points: readonly Point[]): void {
   points.forEach(merge);
 }
 
-export const isEmpty = (): boolean => !size();
 export const size = (): number => series.size + waiting.length;
 
 /** Be told of each measurement. */
@@ -85,7 +85,6 @@ export const isOff = (): boolean => off;
 /** From now on count nothing, and forget what was counted; or begin again. */
 export function turn(on: boolean): void {
   off = !on;
-  waiting = [];
   if (off) take();
 }
 
@@ -99,7 +98,8 @@ function merge(point: Point): void {
     }
     series.set(key, point);
   } else if (found.count + point.count > MOST) {
-    if (series.size >= MOST_POINTS) return drop('queue_full', point.count);
+    if (series.size >= MOST_POINTS && point.definition !== RELAY_WEB_DROPPED_TOTAL)
+      return drop('queue_full', point.count);
     series.set(`${key}\n${series.size}`, found);
     series.set(key, point);
   } else {

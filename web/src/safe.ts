@@ -6,10 +6,15 @@ const said = new Set<string>();
 let tell: (sentence: string) => void = (sentence) => console.warn(`relay-otel: ${sentence}`);
 
 /** Say each sentence once, where `init` was told to. */
-export function say(sentence: string): void {
-  if (said.has(sentence)) return;
-  said.add(sentence);
-  tell(sentence);
+export function say(what: unknown): void {
+  try {
+    const sentence = String(what);
+    if (said.has(sentence)) return;
+    said.add(sentence);
+    tell(sentence);
+  } catch {
+    // Whoever listens failed too.
+  }
 }
 
 export function sayTo(listener: (sentence: string) => void): void {
@@ -24,12 +29,8 @@ export function safe<A extends unknown[], R>(deed: (...values: A) => R, instead?
     try {
       if (typeof document !== 'undefined') return deed(...values);
     } catch (error) {
-      try {
-        drop('error');
-        say(String(error));
-      } catch {
-        // Whoever listens failed too.
-      }
+      drop('error');
+      say(error);
     }
     return instead;
   };

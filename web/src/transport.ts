@@ -3,8 +3,8 @@
  * the offline queue is the registry itself, and it is as small as the number of series.
  */
 
-import { encode, POINTS_A_BODY, type Body } from './otlp.js';
-import { drop, giveBack, isEmpty, size, take, watch } from './registry.js';
+import { type Body, encode, POINTS_A_BODY } from './otlp.js';
+import { drop, giveBack, size, take, watch } from './registry.js';
 import { safe, say } from './safe.js';
 
 export interface Transport {
@@ -43,21 +43,22 @@ export function openTransport(url: string, interval: number, mayLeave: () => boo
     };
     // In a promise, since somebody's stand-in for fetch may throw.
     const sent: Promise<void> = new Promise<Response>((resolve) => resolve(post(url, request)))
-      .then(
-        (answer) => {
-          if (answer.ok) failures = 0;
-          else if (RETRYABLE.includes(answer.status)) again(points, answer.headers.get('retry-after'));
-          else {
-            say(`${url} answered ${answer.status}: is it the collector's browser receiver? Measurements are given up.`);
-            drop('rejected', points.reduce((sum, point) => sum + point.count, 0));
-            again([], null); // what was dropped is told later, and less and less often where nobody takes that either
-          }
-        },
-        () => {
-          say(`${url} cannot be reached: is it right, and does connect-src allow it? Measurements wait.`);
-          again(points, null);
-        },
-      )
+      .then((answer) => {
+        if (answer.ok) failures = 0;
+        else if (RETRYABLE.includes(answer.status)) again(points, answer.headers.get('retry-after'));
+        else {
+          say(`${url} answered ${answer.status}: is it the collector's browser receiver? Measurements are given up.`);
+          drop(
+            'rejected',
+            points.reduce((sum, point) => sum + point.count, 0),
+          );
+          again([], null); // what was dropped is told later, and less and less often where nobody takes that either
+        }
+      })
+      .catch(() => {
+        say(`${url} cannot be reached: is it right, and does connect-src allow it? Measurements wait.`);
+        again(points, null);
+      })
       .finally(() => {
         bytesUnderWay -= bytes;
         underWay.delete(sent);
@@ -84,16 +85,15 @@ export function openTransport(url: string, interval: number, mayLeave: () => boo
 
   /** Synchronous up to the fetch: what is begun later is lost with the page. */
   const flush = safe((leaving = false): void => {
-    if (isEmpty() || !mayLeave()) return;
-    const early = notBefore - Date.now();
-    if (!leaving && (early > 0 || navigator.onLine === false)) return plan(Math.max(early, interval));
+    if (!size() || !mayLeave()) return;
+    if (!leaving && (Date.now() < notBefore || navigator.onLine === false)) return plan();
     for (const body of encode(take(), Date.now())) {
-      const bytes = new TextEncoder().encode(body.text).length;
+      const bytes = new Blob([body.text]).size;
       const fits = bytesUnderWay + bytes <= KEEPALIVE_BYTES;
       if (fits || leaving || !bytesUnderWay) send(body, bytes, fits);
       else giveBack(body.points);
     }
-    if (!isEmpty()) plan();
+    if (size()) plan();
   });
 
   function online(): void {
@@ -110,7 +110,7 @@ export function openTransport(url: string, interval: number, mayLeave: () => boo
   addEventListener('pagehide', left);
   addEventListener('online', online);
   watch(() => (size() < POINTS_A_BODY || bytesUnderWay ? plan() : flush()));
-  if (!isEmpty()) plan();
+  if (size()) plan();
 
   const drained = async (): Promise<void> => {
     flush(true);
@@ -124,6 +124,7 @@ export function openTransport(url: string, interval: number, mayLeave: () => boo
       removeEventListener('online', online);
       const last = drained();
       watch(() => {});
+      mayLeave = () => false; // what comes back from now on is the next one's
       clearTimeout(timer);
       return last;
     },

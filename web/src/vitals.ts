@@ -1,6 +1,6 @@
 /** Core Web Vitals: one histogram for each, one observation for each view of a page. */
 
-import { onCLS, onFCP, onINP, onLCP, onTTFB, type MetricType } from 'web-vitals';
+import { type MetricType, onCLS, onFCP, onINP, onLCP, onTTFB } from 'web-vitals';
 
 import {
   CUMULATIVE_LAYOUT_SHIFT,
@@ -30,11 +30,11 @@ export const recordCoreWebVitals = /* @__PURE__ */ safe(({ softNavigations = fal
   if (begun || isOff()) return;
   begun = true;
   const options = { reportSoftNavs: softNavigations };
-  onLCP(once(LARGEST_CONTENTFUL_PAINT_SECONDS, 1000), options);
-  onINP(once(INTERACTION_TO_NEXT_PAINT_SECONDS, 1000), options);
-  onCLS(once(CUMULATIVE_LAYOUT_SHIFT, 1), options);
-  onFCP(once(FIRST_CONTENTFUL_PAINT_SECONDS, 1000), options);
-  onTTFB(once(TIME_TO_FIRST_BYTE_SECONDS, 1000), options);
+  onLCP(once(LARGEST_CONTENTFUL_PAINT_SECONDS), options);
+  onINP(once(INTERACTION_TO_NEXT_PAINT_SECONDS), options);
+  onCLS(once(CUMULATIVE_LAYOUT_SHIFT), options);
+  onFCP(once(FIRST_CONTENTFUL_PAINT_SECONDS), options);
+  onTTFB(once(TIME_TO_FIRST_BYTE_SECONDS), options);
   observeFirstInput();
 });
 
@@ -42,30 +42,36 @@ export const recordCoreWebVitals = /* @__PURE__ */ safe(({ softNavigations = fal
  * A vital is reported again each time the page is hidden and it has grown since, under the same id. A histogram cannot
  * be corrected, so the first report counts.
  */
-function once(definition: Definition, perUnit: number): (metric: MetricType) => void {
+function once(definition: Definition): (metric: MetricType) => void {
   const ids = new Set<string>();
   return safe(({ id, name, value, navigationType, navigationURL }: MetricType): void => {
     // A route has no first byte of its own: it is reported as 0.
     if (ids.has(id) || (name === 'TTFB' && navigationType === 'soft-navigation')) return;
     ids.add(id);
-    record(definition, value / perUnit, navigationURL);
+    record(definition, definition.unit ? value / 1000 : value, navigationURL);
   });
 }
 
 /** web-vitals has dropped FID; the guide's metric stays until nobody looks at it. */
 function observeFirstInput(): void {
   if (!PerformanceObserver.supportedEntryTypes.includes('first-input')) return;
-  let hiddenAt = document.visibilityState === 'hidden' ? 0 : Infinity;
-  addEventListener('visibilitychange', ({ timeStamp }) => {
-    if (document.visibilityState === 'hidden') hiddenAt = Math.min(hiddenAt, timeStamp);
-  }, true);
+  let hiddenAt =
+    document.visibilityState === 'hidden' && !(document as { prerendering?: boolean }).prerendering ? 0 : Infinity;
+  addEventListener(
+    'visibilitychange',
+    ({ timeStamp }) => {
+      if (document.visibilityState === 'hidden') hiddenAt = Math.min(hiddenAt, timeStamp);
+    },
+    true,
+  );
   const observer = new PerformanceObserver(
     safe((list): void => {
       const [first] = list.getEntries() as PerformanceEventTiming[];
       if (!first) return;
       observer.disconnect();
       // What waited while nobody looked is no delay.
-      if (first.startTime < hiddenAt) record(FIRST_INPUT_DELAY_SECONDS, (first.processingStart - first.startTime) / 1000);
+      if (first.startTime < hiddenAt)
+        record(FIRST_INPUT_DELAY_SECONDS, (first.processingStart - first.startTime) / 1000);
     }),
   );
   observer.observe({ type: 'first-input', buffered: true });

@@ -150,9 +150,9 @@ def render_series(contract: Contract) -> str:
         for field, text in (("unit", metric.definition.unit), ("description", metric.definition.description))
     ]
     lines = [
-        "# What all of a metric's points have in common is said once in an interval. Our clock instead of theirs: the",
-        "# start a millisecond before the time, so that Prometheus sees the zero that a series begins with, and",
-        "# increase() counts its first value.",
+        "# What all of a metric's points have in common is said once in an interval. Our clock instead of theirs. A",
+        "# sum starts where the interval did: Prometheus sees the zero that a series begins with, so that increase()",
+        "# counts its first value. A start after the scrape that shows it, as a slow one makes of now, gives no zero.",
         "error_mode: propagate",
         "metric_statements:",
         *_statements("metric", said),
@@ -160,7 +160,7 @@ def render_series(contract: Contract) -> str:
             "datapoint",
             [
                 'set(datapoint.attributes["environment"], "${env:RELAY_STAGE:-unknown}")',
-                'set(datapoint.start_time, Now() - Duration("1ms"))',
+                'set(datapoint.start_time, Now() - Duration("${env:RELAY_COLLECTOR_BROWSER_INTERVAL:-2s}"))',
                 "set(datapoint.time, Now())",
             ],
         ),

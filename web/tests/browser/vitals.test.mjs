@@ -1,0 +1,117 @@
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+
+import { Collector, click, launch, observed, page, serve, shown } from './harness.mjs';
+
+/** A single page app of two routes: a click on its link changes the address, and then what is shown. */
+const APP = `<main><h1>The list of all items</h1></main><a href="/item/42">Item</a><script>
+document.querySelector('a').addEventListener('click', (event) => {
+  event.preventDefault();
+  history.pushState({}, '', '/item/42');
+  document.querySelector('main').innerHTML = '<h1>This is item 42, with its long description</h1><p>It is red.</p>';
+});
+</script>`;
+
+const vitals = (name) => ({
+  [`cumulative_layout_shift{${name}}`]: 1,
+  [`first_contentful_paint_seconds{${name}}`]: 1,
+  [`largest_contentful_paint_seconds{${name}}`]: 1,
+});
+const landing = (name) => ({
+  ...vitals(name),
+  [`first_input_delay_seconds{${name}}`]: 1,
+  [`interaction_to_next_paint_seconds{${name}}`]: 1,
+  [`time_to_first_byte_seconds{${name}}`]: 1,
+});
+const sorted = (counts) => Object.fromEntries(Object.entries(counts).sort());
+
+describe('web vitals', { concurrency: 3, timeout: 60_000 }, () => {
+  let chromium;
+  before(async () => {
+    chromium = await launch();
+  });
+  after(() => chromium.close());
+
+  /** What a page with this script counts that is shown, used, and left for another. */
+  async function counted(script, use, body) {
+    const collector = new Collector();
+    const { origin, close } = await serve({ '/list': page(script, body), '/away': page() }, collector);
+    const tab = await chromium.visit(`${origin}/list`);
+    await shown(tab);
+    await use(tab);
+    await tab.goto(`${origin}/away`);
+    await collector.until((counts) => Object.keys(counts).some((name) => name.startsWith('cumulative')));
+    await tab.evaluate(() => fetch('/away'));
+    await tab.close();
+    close();
+    return collector.counts();
+  }
+
+  /** Resolves once the route was painted, and Chromium has told of it. */
+  async function follow(tab) {
+    await click(tab, 'a');
+    await observed(tab, 'soft-navigation');
+    await observed(tab, 'interaction-contentful-paint');
+    await tab.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve))));
+  }
+
+  test('are counted once, however often they are asked for, and FID of the first of two clicks', async () => {
+    const script = `relay.init({ allowBots: true });
+      relay.recordCoreWebVitals(); relay.recordCoreWebVitals({ softNavigations: true }); relay.captureAll();`;
+    const counts = await counted(script, async (tab) => {
+      await click(tab, 'button');
+      await click(tab, 'button');
+    });
+
+    assert.deepEqual(
+      sorted(counts),
+      sorted({
+        ...landing('/list'),
+        'session_duration_seconds{anonymous}': 1,
+        'web_page_load_time_seconds{/list, desktop}': 1,
+      }),
+    );
+  });
+
+  test('of a page without a click have no INP and no FID', async () => {
+    const counts = await counted('relay.init({ allowBots: true }); relay.recordCoreWebVitals();', () => {});
+
+    assert.deepEqual(sorted(counts), sorted({ ...vitals('/list'), 'time_to_first_byte_seconds{/list}': 1 }));
+  });
+
+  test('have the name that the page was given after it was loaded', async () => {
+    const script = 'relay.init({ allowBots: true, flushIntervalMs: 3_600_000 }); relay.recordCoreWebVitals();';
+    const counts = await counted(script, async (tab) => {
+      await click(tab, 'button');
+      await tab.evaluate(() => relay.setPageName('All items'));
+    });
+
+    assert.deepEqual(sorted(counts), landing('All items'));
+  });
+
+  test('keep their names where the next route is named: each has its own', async () => {
+    const script = `relay.init({ allowBots: true, flushIntervalMs: 3_600_000 });
+      relay.recordCoreWebVitals({ softNavigations: true });
+      relay.setPageName('All items');
+      document.querySelector('a').addEventListener('click', () => relay.setPageName('One item'));`;
+    const counts = await counted(script, follow, APP);
+
+    assert.deepEqual(sorted(counts), sorted({ ...landing('All items'), ...vitals('One item') }));
+  });
+
+  test('measured before init are sent too, with the load and the visit', async () => {
+    const script = `relay.captureAll();
+      await new Promise((resolve) => new PerformanceObserver(() => setTimeout(resolve)).observe({ type: 'paint', buffered: true }));
+      relay.init({ allowBots: true });`;
+    const counts = await counted(script, (tab) => click(tab, 'button'));
+
+    assert.deepEqual(
+      sorted(counts),
+      sorted({
+        ...landing('/list'),
+        'session_duration_seconds{anonymous}': 1,
+        'web_page_load_time_seconds{/list, desktop}': 1,
+      }),
+    );
+  });
+});

@@ -1,0 +1,1 @@
+export { Shown as default } from '../../../../parts/Shown';

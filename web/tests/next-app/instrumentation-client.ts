@@ -1,0 +1,4 @@
+import { captureAll, init } from '@relay-otel/web';
+
+init({ allowBots: true });
+captureAll();
