@@ -22,7 +22,7 @@ export function encode(points: readonly Point[], now: number): Body[] {
   return bodies;
 }
 
-/** No identity and no version: the collector adds up all browsers, and strips what would keep them apart. */
+/** No resource, scope or version: the collector adds up all browsers, and calls them `web`. */
 function request(points: readonly Point[], now: number): unknown {
   const metrics = new Map<Definition, unknown[]>();
   for (const point of points) {
@@ -33,8 +33,7 @@ function request(points: readonly Point[], now: number): unknown {
   return {
     resourceMetrics: [
       {
-        resource: { attributes: [attribute('service.name', 'web')] },
-        scopeMetrics: [{ scope: { name: '@relay-otel/web' }, metrics: [...metrics].map(metric) }],
+        scopeMetrics: [{ metrics: [...metrics].map(metric) }],
       },
     ],
   };

@@ -18,7 +18,7 @@ describe('captured, fetch', { concurrency: 4, timeout: 60_000 }, () => {
   function api() {
     let tell;
     const arrived = new Promise((resolve) => (tell = resolve));
-    const answers = (status) => (request, response) => {
+    const answers = (status) => (_, response) => {
       response.setHeader('access-control-allow-origin', '*');
       response.writeHead(status).end(`it is ${status}`);
     };

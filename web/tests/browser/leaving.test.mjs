@@ -14,6 +14,8 @@ const VIEW = {
   'time_to_first_byte_seconds{/item/[id]}': 1,
   'web_page_load_time_seconds{/item/[id], desktop}': 1,
 };
+/** A page that wants to hear of its end is not kept in the browser's cache, where it would live on. */
+const GONE = "addEventListener('unload', () => {});";
 const isWhole = (counts) => Object.keys(VIEW).every((name) => counts[name]);
 
 const LEAVE = {
@@ -32,7 +34,7 @@ describe('a view of a page that is left', { timeout: 120_000 }, () => {
   /** A site whose page begins once: a second view measures nothing, so that all there is belongs to the first. */
   async function site(collector, endpoint = '/otel') {
     let views = 0;
-    const script = `relay.init({ endpoint: '${endpoint}', allowBots: true }); relay.captureAll();`;
+    const script = `${GONE} relay.init({ endpoint: '${endpoint}', allowBots: true }); relay.captureAll();`;
     return serve({ '/item/42': () => page(views++ ? '' : script), '/away': page(), '/': page() }, collector);
   }
 
@@ -80,7 +82,7 @@ describe('a view of a page that is left', { timeout: 120_000 }, () => {
   test('without keepalive is lost where the collector thinks about a preflight: it is what the tests above stand on', async () => {
     const collector = new Collector({ preflightMs: 600 });
     const elsewhere = await collector.listen();
-    const script = `document.addEventListener('visibilitychange', () => fetch('${elsewhere.origin}/v1/metrics', {
+    const script = `${GONE} document.addEventListener('visibilitychange', () => fetch('${elsewhere.origin}/v1/metrics', {
       method: 'POST', body: '{}', headers: { 'content-type': 'application/json' } }));`;
     const { origin, close } = await serve({ '/item/42': page(script), '/away': page(), '/': page() });
     const tab = await chromium.visit(`${origin}/item/42`);

@@ -55,6 +55,19 @@ describe('web vitals', { concurrency: 3, timeout: 60_000 }, () => {
     await tab.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve))));
   }
 
+  test('of a route are those of the page that was loaded, also when the address has changed', async () => {
+    const counts = await counted('relay.init({ allowBots: true }); relay.recordCoreWebVitals();', follow, APP);
+
+    assert.deepEqual(sorted(counts), landing('/list'));
+  });
+
+  test('with softNavigations are of each route by its own name, and a route has no time to its first byte', async () => {
+    const script = 'relay.init({ allowBots: true }); relay.recordCoreWebVitals({ softNavigations: true });';
+    const counts = await counted(script, follow, APP);
+
+    assert.deepEqual(sorted(counts), sorted({ ...landing('/list'), ...vitals('/item/[id]') }));
+  });
+
   test('are counted once, however often they are asked for, and FID of the first of two clicks', async () => {
     const script = `relay.init({ allowBots: true });
       relay.recordCoreWebVitals(); relay.recordCoreWebVitals({ softNavigations: true }); relay.captureAll();`;

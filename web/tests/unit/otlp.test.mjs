@@ -26,10 +26,8 @@ test('a body is OTLP/HTTP JSON: 64 bit numbers are text, and points of one metri
       {
         resourceMetrics: [
           {
-            resource: { attributes: [text('service.name', 'web')] },
             scopeMetrics: [
               {
-                scope: { name: '@relay-otel/web' },
                 metrics: [
                   {
                     name: 'click_event_total',
