@@ -8,7 +8,7 @@ export const MOST = 999;
 /** A value beyond so many times the highest bound is a broken clock. */
 export const BEYOND = 10;
 /** What names look like; everything else becomes `other`. */
-const TEXT = /^[\p{L}\p{N} \/_.:()\[\]{}*+-]{1,64}$/u;
+const TEXT = /^[\p{L}\p{N} /_.:()[\]{}*+-]{1,64}$/u;
 
 const PAGE_NAME: Label = { name: 'page_name', pattern: TEXT, limit: 200 };
 const DEVICE_TYPE: Label = { name: 'device_type', members: ['mobile', 'tablet', 'desktop', 'unknown'] };

@@ -24,11 +24,10 @@ export function RelayWeb({ pageName, userType, softNavigations = false, ...optio
   useEffect(() => {
     if (userType !== undefined) setUserType(userType);
   }, [userType]);
-  // biome-ignore lint/correctness/useExhaustiveDependencies: the first call is the one that counts
   useEffect(() => {
     init(options);
     captureAll({ softNavigations });
-  }, []);
+  }, []); // the first call is the one that counts
   return null;
 }
 

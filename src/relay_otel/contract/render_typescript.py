@@ -70,6 +70,6 @@ def _call(head: str, fields: Iterator[str]) -> list[str]:
 
 
 def _pattern(pattern: str) -> str:
-    """Within a regular expression literal a slash ends it, and with the u flag `[` in a class is written escaped."""
-    inner = pattern[1:-1].replace("/", r"\/")
+    """In a class of JavaScript's `[` is no special sign."""
+    inner = pattern[1:-1].replace(r"\[", "[")
     return f"[{inner}]"
