@@ -16,7 +16,7 @@ import yaml
 from tools import install
 from tools.install import Tool
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_SECONDS = 20  # a generous end for what takes milliseconds
 
 BUILD = """
