@@ -42,7 +42,7 @@ web/dist/.ready: web/node_modules/.ready web/tsconfig.json web/scripts/build.mjs
 
 web: web/dist/.ready ## the browser package @relay-otel/web, built into web/dist
 
-tools: ## the pinned binaries: collector, Prometheus, promtool, blackbox_exporter; PostgreSQL and Chromium; cached outside the checkout
+tools: ## the pinned binaries: collector, Prometheus, promtool, Alertmanager, amtool, pint, blackbox_exporter; PostgreSQL and Chromium; cached outside the checkout
 	@$(PYTHON) tools/install.py
 
 tools-path: ## print the folder of the binaries
