@@ -150,7 +150,11 @@ TOOLS = (
         version="0.87.0",
         takes="about 1 minute cold",
         binaries=("pint",),
-        steps=("go install -trimpath '-ldflags=-s -w' github.com/cloudflare/pint/cmd/pint@v{version}",),
+        inputs=("tools/go/pint/go.mod",),
+        steps=(
+            "go build -mod=mod -trimpath '-ldflags=-s -w -X main.version={version}' -o {bin}/pint"
+            " github.com/cloudflare/pint/cmd/pint",
+        ),
     ),
     Tool(
         name="postgresql",

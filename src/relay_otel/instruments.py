@@ -1,5 +1,5 @@
-# Generated from contract/metrics.yaml and contract/slos.yaml by "make generate". Do not edit.
-"""Every metric and every objective of the contract, as frozen data."""
+# Generated from contract/metrics.yaml, slos.yaml and rules.yaml by "make generate". Do not edit.
+"""Every metric, objective and threshold of the contract, as frozen data."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -465,7 +465,7 @@ DEPLOYMENT_ACTIVE_UNTIL_TIMESTAMP_SECONDS = Definition(
     labels=(VERSION, ENVIRONMENT),
     merge="last",
     emitter="cli",
-    status="planned",
+    status="emitted",
 )
 MAINTENANCE_ACTIVE_UNTIL_TIMESTAMP_SECONDS = Definition(
     name="maintenance_active_until_timestamp_seconds",
@@ -475,7 +475,7 @@ MAINTENANCE_ACTIVE_UNTIL_TIMESTAMP_SECONDS = Definition(
     labels=(MAINTENANCE_KIND, ENVIRONMENT),
     merge="last",
     emitter="cli",
-    status="planned",
+    status="emitted",
 )
 PROBE_SUCCESS = Definition(
     name="probe_success",
@@ -653,4 +653,53 @@ OBJECTIVES: tuple[Objective, ...] = (
         targets={"default": 99.0},
         threshold_seconds=0.5,
     ),
+)
+THRESHOLDS: Mapping[str, float] = MappingProxyType(
+    {
+        "burn_fast": 14.4,  # times
+        "burn_high": 6.0,  # times
+        "burn_slow": 3.0,  # times
+        "burn_chronic": 1.0,  # times
+        "burn_bad_requests": 10.0,  # requests
+        "budget_low": 0.25,  # ratio
+        "error_ratio": 0.05,  # ratio
+        "error_requests": 10.0,  # requests
+        "client_error_ratio": 0.2,  # ratio
+        "client_error_requests": 50.0,  # requests
+        "latency_share": 0.05,  # ratio
+        "latency_seconds": 1.0,  # s
+        "llm_latency_seconds": 5.0,  # s
+        "latency_requests": 20.0,  # requests
+        "apdex_satisfied_seconds": 0.5,  # s
+        "apdex_tolerated_seconds": 2.0,  # s
+        "apdex": 0.7,  # score
+        "apdex_requests": 50.0,  # requests
+        "traffic_floor": 0.1,  # requests/s
+        "query_seconds": 0.5,  # s
+        "query_share": 0.05,  # ratio
+        "query_count": 20.0,  # queries
+        "pool_utilization": 0.8,  # ratio
+        "llm_error_ratio": 0.05,  # ratio
+        "llm_errors": 5.0,  # calls
+        "llm_seconds": 10.0,  # s
+        "llm_share": 0.05,  # ratio
+        "llm_calls": 20.0,  # calls
+        "cost_spike": 3.0,  # times
+        "cost_floor": 1.0,  # USD/h
+        "cost_warning": 0.8,  # ratio
+        "spool_seconds": 900.0,  # s
+        "web_samples": 50.0,  # page views
+        "lcp_good": 2.5,  # s
+        "lcp_poor": 4.0,  # s
+        "inp_good": 0.2,  # s
+        "inp_poor": 0.5,  # s
+        "cls_good": 0.1,  # score
+        "cls_poor": 0.25,  # score
+        "web_error_burst": 5.0,  # times
+        "web_errors": 10.0,  # errors/min
+        "points_per_second": 0.05,  # points/s
+        "queue_full": 0.8,  # ratio
+        "notification_failures": 0.01,  # ratio
+        "retention_seconds": 2592000.0,  # s
+    }
 )

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from relay_otel.contract.__main__ import main
-from relay_otel.contract.render import RENDERERS
+from relay_otel.contract.load import load
+from relay_otel.contract.render import targets
 from tests.contract.small import small_contract
 
 CONTRACT = Path(__file__).resolve().parents[2] / "contract"
-GENERATED = [target for _, target in RENDERERS.values()]
 
 
 @pytest.fixture
@@ -23,7 +23,9 @@ def contract(tmp_path: Path) -> Path:
 def test_generate_writes_what_is_stale(contract: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`generate` names each file it wrote, and a second run finds nothing to write."""
     assert main(["--contract", str(contract), "generate"]) == 0
-    assert capsys.readouterr().out.splitlines() == [f"wrote {target}" for target in GENERATED]
+    generated = targets(load(contract), contract.parent)
+    assert "prometheus/rules/slo.gen.yml" in generated
+    assert capsys.readouterr().out.splitlines() == [f"wrote {target}" for target in generated]
 
     assert main(["--contract", str(contract), "generate"]) == 0
     assert capsys.readouterr().out == ""
@@ -48,6 +50,30 @@ def test_check_is_silent_when_all_is_fresh(contract: Path, capsys: pytest.Captur
 
     assert main(["--contract", str(contract), "generate", "--check"]) == 0
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_contract_without_rules_has_no_files_of_them(contract: Path) -> None:
+    """rules.yaml may be left out by who has rules of their own."""
+    (contract / "rules.yaml").unlink()
+    assert not [
+        target for target in targets(load(contract), contract.parent) if "rules" in target or "alerts" in target
+    ]
+
+
+def test_faster_rules_are_written_where_one_wants_them(
+    contract: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`rules` writes the same rules, and with --time-scale others, into a folder."""
+    words = ["--contract", str(contract), "rules"]
+    assert main([*words, str(tmp_path / "same")]) == 0
+    assert main([*words, str(tmp_path / "fast"), "--time-scale", "30", "--interval", "1"]) == 0
+
+    ours = CONTRACT.parent / "prometheus/rules"
+    assert {file.name: file.read_text() for file in (tmp_path / "same").iterdir()} == {
+        file.name: file.read_text() for file in ours.glob("*.gen.yml")
+    }
+    assert "rate(http_requests_total[10s])" in (tmp_path / "fast/http.gen.yml").read_text()
+    assert f"wrote {tmp_path / 'fast/http.gen.yml'}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("arguments", [["lint"], ["generate"]])
@@ -75,8 +101,8 @@ def test_without_pyyaml_it_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Without PyYAML the command names the extra that brings it."""
-    for module in ("lint", "load", "render"):
-        monkeypatch.delitem(sys.modules, f"relay_otel.contract.{module}", raising=False)
+    for module in [name for name in sys.modules if name.startswith("relay_otel.contract.")]:
+        monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "yaml", None)
 
     assert main(["lint"]) == 1

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from relay_otel.contract.load import ContractError, load
+from relay_otel.contract.fields import ContractError
+from relay_otel.contract.load import load
 from tests.contract.small import small_contract
 
 # what stands there -> what takes its place -> the sentence, after the folder

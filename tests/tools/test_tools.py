@@ -295,10 +295,10 @@ def test_every_version_is_exact_and_said_once():
     """The rows pin exact versions, equal to those in the files that they build from."""
     versions = {tool.name: tool.version for tool in install.TOOLS}
     builder = yaml.safe_load((ROOT / "collector/builder.yaml").read_text())
-    blackbox = (ROOT / "tools/go/blackbox_exporter/go.mod").read_text()
 
     assert builder["dist"]["version"] == versions["collector"]
-    assert f"blackbox_exporter v{versions['blackbox_exporter']}\n" in blackbox
+    for name in ("blackbox_exporter", "pint"):
+        assert f"{name} v{versions[name]}\n" in (ROOT / "tools/go" / name / "go.mod").read_text()
     for tool in install.TOOLS:
         for step in tool.steps:
             assert all(re.search(r"@v(\d|\{version\})", word) for word in step.split() if "@" in word)

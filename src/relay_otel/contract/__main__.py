@@ -4,26 +4,37 @@ import argparse
 import sys
 from pathlib import Path
 
+PACKAGES = {"yaml": "PyYAML", "promql_parser": "promql-parser"}
+"""What the extra [contract] brings, by the name it is imported by."""
+
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m relay_otel.contract", description=__doc__)
     parser.add_argument(
-        "--contract", type=Path, default=Path("contract"), help="folder with metrics.yaml and slos.yaml"
+        "--contract", type=Path, default=Path("contract"), help="folder with metrics.yaml, slos.yaml, rules.yaml"
     )
     deeds = parser.add_subparsers(dest="deed", required=True)
     deeds.add_parser("lint", help="say what in the contract makes no sense")
     generating = deeds.add_parser("generate", help="write the files that come from the contract")
     generating.add_argument("--check", action="store_true", help="write nothing; say which files are stale")
+    writing = deeds.add_parser("rules", help="write Prometheus' rule files into a folder of yours, also faster ones")
+    writing.add_argument("folder", type=Path)
+    writing.add_argument("--time-scale", type=float, default=1, help="divide every window, `for` and interval by this")
+    writing.add_argument("--interval", type=float, default=15, help="seconds between scrapes and between evaluations")
     options = parser.parse_args(arguments)
 
     try:
+        from relay_otel.contract.fields import ContractError
         from relay_otel.contract.lint import lint
-        from relay_otel.contract.load import ContractError, load
+        from relay_otel.contract.lint_rules import lint_rules
+        from relay_otel.contract.load import load
         from relay_otel.contract.render import generate, stale
+        from relay_otel.contract.render_rules import write_rules
+        from relay_otel.contract.timing import Timing
     except ModuleNotFoundError as error:
-        if error.name != "yaml":
+        if error.name not in PACKAGES:
             raise
-        print("PyYAML is missing; pip install 'relay-otel[contract]'.", file=sys.stderr)
+        print(f"{PACKAGES[error.name]} is missing; pip install 'relay-otel[contract]'.", file=sys.stderr)
         return 1
 
     try:
@@ -31,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ContractError as error:
         print(error, file=sys.stderr)
         return 1
-    findings = lint(contract)
+    findings = lint(contract) or lint_rules(contract)
     root = options.contract.resolve().parent
     if not findings and options.deed == "generate":
         if options.check:
@@ -39,6 +50,9 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             for target in generate(contract, root):
                 print(f"wrote {target}")
+    if not findings and options.deed == "rules":
+        for file in write_rules(contract, options.folder, Timing(options.time_scale, options.interval)):
+            print(f"wrote {file}")
     for finding in findings:
         print(finding, file=sys.stderr)
     return 1 if findings else 0

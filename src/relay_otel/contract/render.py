@@ -1,12 +1,15 @@
 """A Contract in; the text of every generated file out."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from relay_otel.contract import render_collector
 from relay_otel.contract.load import Contract
+from relay_otel.contract.render_alert_docs import render_alert_docs
+from relay_otel.contract.render_alertmanager import render_reduced
 from relay_otel.contract.render_docs import render_docs
 from relay_otel.contract.render_python import render_python
+from relay_otel.contract.render_rules import render_kubernetes, rule_files
 from relay_otel.contract.render_typescript import render_typescript
 
 # name -> (what makes the text, where it goes, seen from the folder above contract/)
@@ -21,24 +24,48 @@ RENDERERS: Mapping[str, tuple[Callable[[Contract], str], str]] = {
     "browser_streams": (render_collector.render_streams, "collector/browser_streams.gen.yaml"),
 }
 
+# What is made of a file that people write: its path -> (what makes the text of its text, where it goes). Left out in a
+# project that has no such file.
+DERIVED: Mapping[str, tuple[Callable[[str], str], str]] = {
+    "alertmanager/alertmanager.yml": (render_reduced, "alertmanager/alertmanager.reduced.yml"),
+}
+
+
+def targets(contract: Contract, root: Path) -> list[str]:
+    """Every file that is generated, seen from the folder above contract/."""
+    return [target for target, _ in _rendered(contract, root)]
+
 
 def stale(contract: Contract, root: Path) -> list[str]:
     """The generated files whose text is not what the contract says now."""
-    return [target for target, text in _rendered(contract) if _text(root / target) != text]
+    return [target for target, text in _rendered(contract, root) if _text(root / target) != text]
 
 
 def generate(contract: Contract, root: Path) -> list[str]:
     """Write the files that are stale and name them; the others keep their time stamps."""
     written = stale(contract, root)
-    for target, text in _rendered(contract):
+    for target, text in _rendered(contract, root):
         if target in written:
             (root / target).parent.mkdir(parents=True, exist_ok=True)
             (root / target).write_text(text, encoding="utf-8")
     return written
 
 
-def _rendered(contract: Contract) -> list[tuple[str, str]]:
-    return [(target, render(contract)) for render, target in RENDERERS.values()]
+def _rendered(contract: Contract, root: Path) -> list[tuple[str, str]]:
+    derived = [
+        (target, derive(text))
+        for source, (derive, target) in DERIVED.items()
+        if (text := _text(root / source)) is not None
+    ]
+    always = [(target, render(contract)) for render, target in RENDERERS.values()]
+    return [*always, *(_of_rules(contract) if contract.rules.parts else ()), *derived]
+
+
+def _of_rules(contract: Contract) -> Iterator[tuple[str, str]]:
+    for name, text in rule_files(contract).items():
+        yield f"prometheus/rules/{name}", text
+    yield "deploy/kubernetes/prometheusrule.gen.yaml", render_kubernetes(contract)
+    yield "docs/alerts.md", render_alert_docs(contract)
 
 
 def _text(file: Path) -> str | None:

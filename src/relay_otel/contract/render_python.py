@@ -3,12 +3,13 @@
 from collections.abc import Iterable
 
 from relay_otel.contract.load import Attribute, Contract
+from relay_otel.contract.load_rules import Rules
 from relay_otel.definitions import SERIES_LIMIT, Definition, Label, Objective
 
 WIDTH = 110
 HEAD = '''\
-# Generated from contract/metrics.yaml and contract/slos.yaml by "make generate". Do not edit.
-"""Every metric and every objective of the contract, as frozen data."""
+# Generated from contract/metrics.yaml, slos.yaml and rules.yaml by "make generate". Do not edit.
+"""Every metric, objective and threshold of the contract, as frozen data."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -27,6 +28,7 @@ def render_python(contract: Contract) -> str:
     blocks.append("\n# --- All of them ---")
     blocks.append(_definitions(contract.definitions))
     blocks.append(_objectives(contract.objectives))
+    blocks.append(_thresholds(contract.rules))
     return "\n".join(blocks) + "\n"
 
 
@@ -95,6 +97,16 @@ def _objectives(objectives: tuple[Objective, ...]) -> str:
         lines += [f"    {line}" for line in _call("Objective", fields, one_line=False).splitlines()]
         lines[-1] += ","
     return "\n".join([*lines, ")"])
+
+
+def _thresholds(rules: Rules) -> str:
+    lines = ["THRESHOLDS: Mapping[str, float] = MappingProxyType(", "    {"]
+    lines += [f"        {_quoted(each.name)}: {_number(each.value)},  # {each.unit}" for each in rules.thresholds]
+    return (
+        "\n".join([*lines, "    }", ")"])
+        if rules.thresholds
+        else "THRESHOLDS: Mapping[str, float] = MappingProxyType({})"
+    )
 
 
 def _call(head: str, fields: list[str], one_line: bool = True) -> str:
