@@ -35,6 +35,7 @@ USUAL_PORTS = {
     "collector, own": 8888,
     "collector, browsers": 4319,
     "collector, browsers' series": 8890,
+    "collector, flags": 8891,
     "probe": 9115,
 }
 
@@ -139,6 +140,7 @@ def stack(*, usual_ports: bool, database: str = "") -> Iterator[Stack]:
             own_port=ports["collector, own"],
             browser_port=ports["collector, browsers"],
             browser_prometheus_port=ports["collector, browsers' series"],
+            flags_prometheus_port=ports["collector, flags"],
             environment={"RELAY_STAGE": STAGE, "RELAY_COLLECTOR_BROWSER_INTERVAL": f"{BROWSER_INTERVAL_SECONDS:g}s"},
         )
         running.enter_context(collector)

@@ -183,6 +183,7 @@ def urls(running: Stack) -> list[str]:
             running.collector.browser_prometheus_port,
             running.collector.browser_prometheus_url,
         ),
+        "collector, flags": (running.collector.flags_prometheus_port, running.collector.flags_prometheus_url),
         "collector, own": (running.collector.own_port, running.collector.own_metrics_url),
         "probe": (running.blackbox.port, f"http://127.0.0.1:{running.blackbox.port}"),
     }

@@ -137,6 +137,7 @@ class Process:
         ready: true once it serves; asked until then.
         ports: the port of each setting, for the sentence when one is taken.
         environment: all of it; ``clean_environment()`` unless given.
+        cwd: the folder it is started in.
     """
 
     def __init__(
@@ -148,8 +149,9 @@ class Process:
         ports: Mapping[str, int],
         environment: Mapping[str, str] | None = None,
         folder: Path | None = None,
+        cwd: Path = ROOT,
     ) -> None:
-        self.name, self.command, self.ports = name, list(command), dict(ports)
+        self.name, self.command, self.ports, self.cwd = name, list(command), dict(ports), cwd
         self.environment = dict(clean_environment() if environment is None else environment)
         self.folder = folder or new_folder(name)
         self.log = self.folder / "log"
@@ -182,7 +184,7 @@ class Process:
             # A group of its own: Ctrl-C in a terminal reaches us, and we end it, workers and all.
             self._process = process = subprocess.Popen(
                 self.command,
-                cwd=ROOT,
+                cwd=self.cwd,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

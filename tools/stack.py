@@ -28,6 +28,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from relay_otel.contract.load import load
+from relay_otel.contract.render_rules import write_rules
+from relay_otel.contract.timing import Timing
 from tools.process import (
     DEADLINE_SECONDS,
     HOST,
@@ -67,6 +70,7 @@ class Collector(Process):
         own_port: of the collector's own metrics.
         browser_port: the one that browsers, or the app for them, send to.
         browser_prometheus_port: of the browsers' series.
+        flags_prometheus_port: of what is being deployed or maintained.
         config: another configuration, for negative controls.
         environment: more of the collector's variables.
     """
@@ -79,6 +83,7 @@ class Collector(Process):
         own_port: int | None = None,
         browser_port: int | None = None,
         browser_prometheus_port: int | None = None,
+        flags_prometheus_port: int | None = None,
         config: str = "collector/config.yaml",
         environment: Mapping[str, str] | None = None,
     ) -> None:
@@ -87,6 +92,7 @@ class Collector(Process):
         self.own_port = free_port() if own_port is None else own_port
         self.browser_port = free_port() if browser_port is None else browser_port
         self.browser_prometheus_port = free_port() if browser_prometheus_port is None else browser_prometheus_port
+        self.flags_prometheus_port = free_port() if flags_prometheus_port is None else flags_prometheus_port
         grpc, health = free_port(), free_port()
         super().__init__(
             "the collector",
@@ -99,6 +105,7 @@ class Collector(Process):
                 "RELAY_COLLECTOR_PROMETHEUS_APPS": self.prometheus_port,
                 "RELAY_COLLECTOR_BROWSER_HTTP": self.browser_port,
                 "RELAY_COLLECTOR_PROMETHEUS_BROWSER": self.browser_prometheus_port,
+                "RELAY_COLLECTOR_PROMETHEUS_FLAGS": self.flags_prometheus_port,
                 "RELAY_COLLECTOR_HEALTH": health,
                 "RELAY_COLLECTOR_OWN_METRICS_PORT": self.own_port,
             },
@@ -108,6 +115,7 @@ class Collector(Process):
                 RELAY_COLLECTOR_PROMETHEUS_APPS=f"{HOST}:{self.prometheus_port}",
                 RELAY_COLLECTOR_BROWSER_HTTP=f"{HOST}:{self.browser_port}",
                 RELAY_COLLECTOR_PROMETHEUS_BROWSER=f"{HOST}:{self.browser_prometheus_port}",
+                RELAY_COLLECTOR_PROMETHEUS_FLAGS=f"{HOST}:{self.flags_prometheus_port}",
                 RELAY_COLLECTOR_HEALTH=f"{HOST}:{health}",
                 RELAY_COLLECTOR_OWN_METRICS_HOST=HOST,
                 RELAY_COLLECTOR_OWN_METRICS_PORT=str(self.own_port),
@@ -136,15 +144,21 @@ class Collector(Process):
         return f"http://{HOST}:{self.browser_prometheus_port}/metrics"
 
     @property
+    def flags_prometheus_url(self) -> str:
+        """Where what is being deployed or maintained stands as text."""
+        return f"http://{HOST}:{self.flags_prometheus_port}/metrics"
+
+    @property
     def own_metrics_url(self) -> str:
         return f"http://{HOST}:{self.own_port}/metrics"
 
     @property
     def targets(self) -> dict[str, list[Target]]:
-        """For ``Prometheus(targets=...)``: the apps' series, the browsers' and the collector's own."""
+        """For ``Prometheus(targets=...)``: the apps' series, the browsers', flags and the collector's own."""
         return {
             "collector-apps": [Target(f"{HOST}:{self.prometheus_port}")],
             "collector-browser": [Target(f"{HOST}:{self.browser_prometheus_port}")],
+            "collector-flags": [Target(f"{HOST}:{self.flags_prometheus_port}")],
             "collector": [Target(f"{HOST}:{self.own_port}")],
         }
 
@@ -174,6 +188,7 @@ class Prometheus(Process):
         targets: entries by file of prometheus/targets/ without its ending; a file not named is left empty, so that
             nothing of somebody else's on a usual port is scraped. Prometheus itself is filled in.
         interval: seconds between scrapes and between evaluations of rules; None leaves the configuration's.
+        time_scale: windows, ``for`` and intervals of the rules are divided by this.
     """
 
     def __init__(
@@ -182,6 +197,7 @@ class Prometheus(Process):
         *,
         targets: Mapping[str, Sequence[Target]],
         interval: float | None = None,
+        time_scale: float = 1,
         port: int | None = None,
     ) -> None:
         self.port = free_port() if port is None else port
@@ -191,6 +207,8 @@ class Prometheus(Process):
         shutil.copytree(ROOT / "prometheus", copy)
         if interval is not None:
             _set_intervals(copy / config, interval)
+            # Rules that add up seconds count evaluations.
+            write_rules(load(ROOT / "contract"), copy / "rules", Timing(time_scale, interval))
         self._targets_folder = copy / "targets"
         known = {file.stem for file in self._targets_folder.glob("*.yml")}
         unknown = set(targets) - known
@@ -207,6 +225,8 @@ class Prometheus(Process):
                 f"--config.file={copy / config}",
                 f"--storage.tsdb.path={folder / 'data'}",
                 f"--web.listen-address={HOST}:{self.port}",
+                # An alert that is sent no more ends after four of these.
+                *([] if interval is None else [f"--rules.alert.resend-delay={round(interval * 1000)}ms"]),
             ],
             ready=lambda: answers(f"{self.url}/-/ready"),
             ports={f"Prometheus({config!r}, port=)": self.port},

@@ -16,6 +16,7 @@ from relay_otel.export import senders
 from relay_otel.export.otlp import to_metrics_data
 from relay_otel.export.workers import Legacy, legacy
 from relay_otel.llm import commands as commands_of_llm
+from relay_otel.operations import alert_commands, flag_commands, slo_commands
 from relay_otel.runtime import homes
 from relay_otel.settings import Settings, without_password
 
@@ -31,14 +32,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "settings in the environment, under each server's own name. What was sent is removed.",
     )
     flush_parser.add_argument("--service", help="only of this service.name")
-    commands_of_llm.add(commands)
+    groups = {
+        "slo": slo_commands,
+        "llm": commands_of_llm,
+        "deploy": flag_commands,
+        "maintenance": flag_commands,
+        "alerts": alert_commands,
+    }
+    for group in dict.fromkeys(groups.values()):
+        group.add(commands)
     words = parser.parse_args(arguments)
     settings, problems = settings_module.read(os.environ, {})
     for problem in problems:
         _complain(problem)
     if problems:
         return 2
-    return commands_of_llm.run(settings, words) if words.command == "llm" else flush(settings, words.service)
+    if words.command == "flush":
+        return flush(settings, words.service)
+    status: int = groups[words.command].run(settings, words)
+    return status
 
 
 def flush(settings: Settings, service: str | None = None) -> int:

@@ -13,9 +13,14 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import yaml
+
+from relay_otel.instruments import DEFINITIONS
+from relay_otel.operations.flags import DEPLOYMENT, LABEL_LENGTH, MAINTENANCE
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "collector" / "config.yaml"
@@ -40,6 +45,7 @@ class Collector:
     otlp_http: int
     apps: int
     own: int
+    flags: int
 
     def send(self, service: str, metrics: list[dict], scope_version: str = "1") -> None:
         scope = {"name": "relay_otel", "version": scope_version}
@@ -80,7 +86,9 @@ class Collector:
 
     def dropped_deltas(self) -> float:
         line = re.search(
-            r"^otelcol_processor_filter_datapoints_filtered\{.*\} (.*)$", fetch(self.own, "/metrics"), re.M
+            r'^otelcol_processor_filter_datapoints_filtered\{.*filter="filter/apps_no_delta".*\} (.*)$',
+            fetch(self.own, "/metrics"),
+            re.M,
         )
         return float(line[1]) if line else 0.0
 
@@ -103,13 +111,14 @@ def free_ports(number: int) -> list[int]:
 @contextlib.contextmanager
 def running(otelcol: str, folder: Path) -> Iterator[Collector]:
     """The collector of `folder`/collector on free ports, ready to take points."""
-    grpc, http, apps, health, own, browser, browsers = free_ports(7)
+    grpc, http, apps, health, own, browser, browsers, flags = free_ports(8)
     environment = os.environ | {
         "RELAY_COLLECTOR_OTLP_GRPC": f"127.0.0.1:{grpc}",
         "RELAY_COLLECTOR_OTLP_HTTP": f"127.0.0.1:{http}",
         "RELAY_COLLECTOR_PROMETHEUS_APPS": f"127.0.0.1:{apps}",
         "RELAY_COLLECTOR_BROWSER_HTTP": f"127.0.0.1:{browser}",
         "RELAY_COLLECTOR_PROMETHEUS_BROWSER": f"127.0.0.1:{browsers}",
+        "RELAY_COLLECTOR_PROMETHEUS_FLAGS": f"127.0.0.1:{flags}",
         "RELAY_COLLECTOR_HEALTH": f"127.0.0.1:{health}",
         "RELAY_COLLECTOR_OWN_METRICS_PORT": str(own),
     }
@@ -127,7 +136,7 @@ def running(otelcol: str, folder: Path) -> Iterator[Collector]:
                     break
                 except OSError:
                     time.sleep(0.02)
-            yield Collector(http, apps, own)
+            yield Collector(http, apps, own, flags)
         finally:
             process.terminate()
             process.wait(DEADLINE_SECONDS)
@@ -315,3 +324,27 @@ def test_a_silent_app_expires(otelcol, tmp_path):
         while collector.series("silent"):
             assert time.monotonic() < end, "the series are still there"
             time.sleep(0.05)
+
+
+def test_flags_are_the_contracts_and_stay_a_day():
+    """The flags' filters know every metric that the contract gives to the command line, with its labels, and no other;
+    what was said is kept for 24 h, as the command line promises."""
+    config = yaml.safe_load(CONFIG.read_text())
+    flags = {flag.definition.name: flag for flag in (DEPLOYMENT, MAINTENANCE)}
+    names = "|".join(name.removesuffix("_active_until_timestamp_seconds") for name in flags)
+    known = f'IsMatch(metric.name, "^({names})_active_until_timestamp_seconds$$")'
+    checks = config["processors"]["filter/flags"]["metric_conditions"]
+    labels = {
+        (kind[1], label)
+        for check in checks
+        if (kind := re.match(r'IsMatch\(metric.name, "\^(\w+)_"\)', check))
+        for label in re.findall(r'attributes\["(\w+)"\]', check)
+    }
+
+    assert {name for name, each in DEFINITIONS.items() if each.emitter == "cli"} == set(flags)
+    assert config["processors"]["filter/apps_without_flags"]["metric_conditions"] == [known]
+    assert config["processors"]["filter/flags_alone"]["metric_conditions"] == [f"not {known}"]
+    assert labels == {(name.partition("_")[0], flag.label) for name, flag in flags.items()}
+    assert set(re.findall(r"\{1,(\d+)\}", " ".join(checks))) == {str(LABEL_LENGTH)}
+    assert config["exporters"]["prometheus/flags"]["metric_expiration"] == "24h"
+    assert MAINTENANCE.longest == timedelta(hours=24) >= DEPLOYMENT.longest

@@ -172,32 +172,38 @@ def test_one_prometheus_takes_one_path():
     assert target_files(collector) == {
         "collector-apps": "targets/collector-apps.yml",
         "collector-browser": "targets/collector-browser.yml",
+        "collector-flags": "targets/collector-flags.yml",
         "collector": "targets/collector.yml",
         "prometheus": "targets/prometheus.yml",
+        "alertmanager": "targets/alertmanager.yml",
         "probe": "targets/probe.yml",
     }
     assert target_files(direct) == {
         "apps": "targets/apps.yml",
         "prometheus": "targets/prometheus.yml",
+        "alertmanager": "targets/alertmanager.yml",
         "probe": "targets/probe.yml",
     }
     shared = [
-        [job for job in config["scrape_configs"] if job["job_name"] in ("prometheus", "probe")]
+        [job for job in config["scrape_configs"] if job["job_name"] in ("prometheus", "alertmanager", "probe")]
         for config in (collector, direct)
     ]
     assert shared[0] == shared[1]
-    assert {key: collector[key] for key in ("global", "rule_files")} == {
-        key: direct[key] for key in ("global", "rule_files")
-    }
+    keys = ("global", "rule_files", "alerting")
+    assert {key: collector[key] for key in keys} == {key: direct[key] for key in keys}
+    assert collector["alerting"] == {"alertmanagers": [{"file_sd_configs": [{"files": ["targets/alertmanager.yml"]}]}]}
 
 
 def test_app_series_keep_their_own_labels():
-    """The jobs that bring app series, and no other, have honor_labels."""
+    """The jobs that bring what others measured, and no other, have honor_labels."""
     honoring = {
         name: [job["job_name"] for job in load(name)["scrape_configs"] if job.get("honor_labels")] for name in CONFIGS
     }
 
-    assert honoring == {"prometheus.yml": ["collector-apps", "collector-browser"], "direct.yml": ["apps"]}
+    assert honoring == {
+        "prometheus.yml": ["collector-apps", "collector-browser", "collector-flags"],
+        "direct.yml": ["apps"],
+    }
 
 
 def test_every_target_file_is_used_and_stays_on_this_machine():
