@@ -46,6 +46,7 @@ GOOD: dict[str, tuple[Any, list[tuple[str, Any]]]] = {
     "llm_budget_month_usd": (50.0, [("100", 100.0)]),
     "browser_collector": ("http://a:1", [("https://b/x", "https://b/x")]),
     "browser_rate": (0, [("600", 600)]),
+    "prometheus_url": ("http://a:1", [("https://user:secret@b/x", "https://user:secret@b/x")]),
     "strict": (True, [("1", True)]),
     "disabled": (True, [("on", True), ("true", True)]),
     "traces_exporter": ("argued", [("otlp", "otlp"), ("console", "console")]),
@@ -462,10 +463,12 @@ def test_every_variable_of_ours_stands_in_the_table() -> None:
     assert known >= {"RELAY_OTEL_STRICT", "RELAY_STAGE"} <= set(found)
 
 
-def test_configure_takes_every_setting_but_one_that_only_variables_set() -> None:
-    """configure() has an argument for each setting; `disabled` is for the environment alone."""
+def test_configure_takes_every_setting_but_those_that_only_variables_set() -> None:
+    """configure() has an argument for each setting; `disabled` is for the environment alone, and the command line asks
+    Prometheus, no app does."""
     import inspect
 
     import relay_otel
 
-    assert {row.name for row in SETTINGS} - {"disabled"} == set(inspect.signature(relay_otel.configure).parameters)
+    alone = {"disabled", "prometheus_url"}
+    assert {row.name for row in SETTINGS} - alone == set(inspect.signature(relay_otel.configure).parameters)

@@ -703,3 +703,8 @@ THRESHOLDS: Mapping[str, float] = MappingProxyType(
         "retention_seconds": 2592000.0,  # s
     }
 )
+SELECTORS: Mapping[str, str] = MappingProxyType(
+    {
+        "llm_endpoints": ".*/(chat|completions?|generate|stream)(/.*)?",
+    }
+)

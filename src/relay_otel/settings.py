@@ -122,6 +122,17 @@ def browser_collector(value: str) -> str:
     raise Unusable(f"give a URL with scheme and host, like http://localhost:{BROWSER_PORT}.")
 
 
+def prometheus_url(value: str) -> str:
+    """The URL as it is.
+
+    Raises:
+        Unusable: it is none.
+    """
+    if is_url(value):
+        return value
+    raise Unusable("give a URL with scheme and host, like http://localhost:9090.")
+
+
 def _rate(value: str) -> int:
     if value.isdecimal() and int(value) <= 1_000_000:
         return int(value)
@@ -433,6 +444,12 @@ SETTINGS: tuple[Setting, ...] = (
         whole_number=True,
     ),
     Setting(
+        "prometheus_url",
+        (("RELAY_OTEL_PROMETHEUS", prometheus_url),),
+        "http://localhost:9090",
+        "The Prometheus that `relay-otel slo` asks; `https://user:password@host` where it wants to know who asks.",
+    ),
+    Setting(
         "strict",
         (("RELAY_OTEL_STRICT", _flag),),
         False,
@@ -503,6 +520,7 @@ class Settings:
     llm_budget_month_usd: float | None = None
     browser_collector: str | None = None
     browser_rate: int = 120
+    prometheus_url: str = field(default="http://localhost:9090", repr=False)
     strict: bool = False
     disabled: bool = False
     traces_exporter: str | None = None

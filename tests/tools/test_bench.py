@@ -60,6 +60,13 @@ CALLS = {"OpenTelemetry SDK, by labels"} | {
     )
 }
 PIPELINES = {"collector/config.yaml", "the same without its checks", "delta_to_cumulative alone"}
+MONTHS = {
+    "relay_otel, each minute",
+    "relay_otel, restarts in place, each 5 minutes",
+    "rates of 5 minutes, summed",
+    "sloth's: mean of ratios",
+    "pyrra's: increase of the counters",
+}
 LIFE = {
     "fork, in anonymous memory",
     "fork, into a file of its own",
@@ -107,6 +114,7 @@ def _tables(text: str) -> dict[str, dict[str, float]]:
                 "The collector's browser pipeline: memory": {"started", "with 10,000 streams"},
             },
         ),
+        ("slo", {"Objectives: rules that look back 30 days": MONTHS}),
         (
             "workers",
             {

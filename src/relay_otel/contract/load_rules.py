@@ -16,7 +16,7 @@ Severity = Literal["critical", "high", "medium", "low", "none"]
 
 PART_KEYS = ("name", "title", "dashboard", "environment", "recordings", "alerts")
 RECORDING_KEYS = ("record", "every", "expr", "labels")
-ALERT_KEYS = ("alert", "severity", "team", "for", "expr", "summary", "description")
+ALERT_KEYS = ("alert", "severity", "team", "for", "keep_firing_for", "expr", "summary", "description")
 THRESHOLD_KEYS = ("name", "value", "unit", "edge_of", "why")
 
 
@@ -52,6 +52,8 @@ class Alert:
     team: str
     hold: str
     """How long the expression has to be true, such as ``5m``; empty for at once."""
+    keep: str
+    """How long it goes on after the expression was true, such as ``5m``; empty for not at all."""
     expr: str
     summary: str
     description: str
@@ -161,6 +163,7 @@ def _alert(entry: Fields) -> Alert:
         severity=entry.choice("severity", get_args(Severity)),
         team=entry.text("team"),
         hold=entry.text("for", ""),
+        keep=entry.text("keep_firing_for", ""),
         expr=entry.text("expr").strip(),
         summary=entry.text("summary"),
         description=entry.text("description").strip(),

@@ -100,13 +100,22 @@ def _objectives(objectives: tuple[Objective, ...]) -> str:
 
 
 def _thresholds(rules: Rules) -> str:
-    lines = ["THRESHOLDS: Mapping[str, float] = MappingProxyType(", "    {"]
-    lines += [f"        {_quoted(each.name)}: {_number(each.value)},  # {each.unit}" for each in rules.thresholds]
-    return (
-        "\n".join([*lines, "    }", ")"])
-        if rules.thresholds
-        else "THRESHOLDS: Mapping[str, float] = MappingProxyType({})"
-    )
+    thresholds = [f"{_quoted(each.name)}: {_number(each.value)},  # {each.unit}" for each in rules.thresholds]
+    selectors = [f"{_quoted(name)}: {_quoted(pattern)}," for name, pattern in rules.selectors.items()]
+    return _mapping("THRESHOLDS", "float", thresholds) + "\n" + _mapping("SELECTORS", "str", selectors)
+
+
+def _mapping(name: str, of: str, entries: list[str]) -> str:
+    if not entries:
+        return f"{name}: Mapping[str, {of}] = MappingProxyType({{}})"
+    lines = [
+        f"{name}: Mapping[str, {of}] = MappingProxyType(",
+        "    {",
+        *(f"        {each}" for each in entries),
+        "    }",
+        ")",
+    ]
+    return "\n".join(lines)
 
 
 def _call(head: str, fields: list[str], one_line: bool = True) -> str:

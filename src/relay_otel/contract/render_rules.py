@@ -108,6 +108,8 @@ def _alert(rules: Rules, part: Part, alert: Alert, timing: Timing) -> dict[str, 
     rule: dict[str, Any] = {"alert": alert.name, "expr": fill(alert.expr)}
     if alert.hold:
         rule["for"] = timing.duration(alert.hold)
+    if alert.keep:
+        rule["keep_firing_for"] = timing.duration(alert.keep)
     rule["labels"] = {"severity": alert.severity, "team": alert.team}
     if part.environment:
         named = "{{ with $labels.environment }}{{ . }}{{ else }}" + part.environment + "{{ end }}"
