@@ -230,14 +230,14 @@ def ledger_problems(running: Stack, rows: Sequence[Mapping[str, Any]]) -> list[s
 
 
 def missing_metrics(prometheus: Prometheus, at: float) -> list[str]:
-    """Metrics that the contract calls emitted, by app, browsers or probe, and that are not there.
+    """Metrics that the contract calls emitted, by app, browsers, rules or probe, and that are not there.
 
     But for those that only show when something is wrong.
     """
     wanted = [
         each
         for each in DEFINITIONS.values()
-        if each.status == "emitted" and each.emitter in ("app", "browser", "probe") and each.name not in FAULTS
+        if each.status == "emitted" and each.emitter in ("app", "browser", "rules", "probe") and each.name not in FAULTS
     ]
     return [
         each.name

@@ -1,4 +1,5 @@
-"""Ports in; the demo's whole stack out: product, language model, collector, prober, Prometheus twice, traffic."""
+"""Ports in; the demo's whole stack out: product, language model, collector, prober, Prometheus twice, Alertmanager,
+traffic."""
 
 from __future__ import annotations
 
@@ -9,19 +10,21 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from examples.relay_chat import traffic
 from examples.relay_chat.traffic import Book
+from tools.alerting import Alertmanager, Sink
 from tools.postgres import Postgres
-from tools.process import await_, fetch, free_port
+from tools.process import HOST, Process, accepts, await_, fetch, free_port
 from tools.stack import Blackbox, Collector, Prometheus, Server, uvicorn
 
 SERVICE, STAGE = "relay-chat", "demo"
 HEALTH = "/health"
 BROWSER_INTERVAL_SECONDS = 1.0  # that the collector gathers what browsers send
+TIME_SCALE = 20  # of the rules: what looks back five minutes looks back 15 s, and a page takes half a minute
 INTERVAL_SECONDS = 2.0  # between exports and between scrapes: lively, where production has 10 and 15
 CHAPTERS = ("steady", "errors", "slow")
 """What the traffic does in turn, unless --scenario names one: each once in --for, or in a minute that comes again."""
@@ -37,6 +40,8 @@ USUAL_PORTS = {
     "collector, browsers' series": 8890,
     "collector, flags": 8891,
     "probe": 9115,
+    "Alertmanager": 9093,
+    "log of alerts": 9095,
 }
 
 
@@ -109,6 +114,15 @@ class ChatApp(Server):
         return Counter(Query(*line.split()) for line in lines)
 
 
+class AlertLog(Process):
+    """`relay-otel alerts log`: a line for each alert that nobody need be told of."""
+
+    def __init__(self, *, port: int) -> None:
+        self.url = f"http://{HOST}:{port}/"
+        words = [sys.executable, "-m", "relay_otel.cli", "alerts", "log", "--listen", f"{HOST}:{port}"]
+        super().__init__("the log of alerts", words, ready=lambda: accepts(port), ports={"--listen": port})
+
+
 class Query(NamedTuple):
     """One row of the app's book; the labels of database_queries_total."""
 
@@ -119,7 +133,7 @@ class Query(NamedTuple):
 
 @dataclass(frozen=True)
 class Stack:
-    """What runs. ``product`` scrapes the collector, ``direct`` the app."""
+    """What runs. ``product`` scrapes the collector, ``direct`` the app; ``pager`` stands for Slack and PagerDuty."""
 
     app: ChatApp
     provider: Provider
@@ -127,6 +141,8 @@ class Stack:
     blackbox: Blackbox
     product: Prometheus
     direct: Prometheus
+    alertmanager: Alertmanager
+    pager: Sink
 
 
 @contextlib.contextmanager
@@ -162,17 +178,39 @@ def stack(*, usual_ports: bool, database: str = "") -> Iterator[Stack]:
             },
         )
         running.enter_context(app)
+        log = running.enter_context(AlertLog(port=ports["log of alerts"]))
+        pager = running.enter_context(Sink())
+        alertmanager = Alertmanager(
+            slack=pager.urls["slack"],
+            pagerduty=pager.urls["pagerduty"],
+            watchdog=pager.urls["watchdog"],
+            log=log.url,
+            interval=INTERVAL_SECONDS,
+            port=ports["Alertmanager"],
+        )
+        running.enter_context(alertmanager)
         probe = {"probe": [blackbox.target(app.url + HEALTH, STAGE)]}
-        product = Prometheus(targets=collector.targets | probe, interval=INTERVAL_SECONDS, port=ports["Prometheus"])
+        product = Prometheus(
+            targets=collector.targets | probe | {"alertmanager": [alertmanager.target]},
+            interval=INTERVAL_SECONDS,
+            time_scale=TIME_SCALE,
+            port=ports["Prometheus"],
+        )
         direct = Prometheus(
             "direct.yml",
             targets=probe | {"apps": [app.target(SERVICE)]},
             interval=INTERVAL_SECONDS,
+            time_scale=TIME_SCALE,
             port=ports["Prometheus, direct"],
         )
         running.enter_context(product)
         running.enter_context(direct)
-        yield Stack(app, provider, collector, blackbox, product, direct)
+        yield Stack(app, provider, collector, blackbox, product, direct, alertmanager, pager)
+
+
+def in_turn(round_seconds: float) -> Callable[[float], str]:
+    """A story for ``Traffic``: all scenarios, each once in so many seconds."""
+    return lambda gone: CHAPTERS[int(gone / (round_seconds / len(CHAPTERS))) % len(CHAPTERS)]
 
 
 class Traffic:
@@ -180,14 +218,12 @@ class Traffic:
 
     Args:
         url: the app.
-        scenario: the only one, or None for all in turn.
-        round_seconds: how long all take together.
+        story: which scenario is on so many seconds after the begin.
     """
 
-    def __init__(self, url: str, scenario: str | None, round_seconds: float) -> None:
+    def __init__(self, url: str, story: Callable[[float], str]) -> None:
         self.book = Book()
-        self._url, self._scenario = url, scenario
-        self._chapter_seconds = round_seconds / len(CHAPTERS)
+        self._url, self._story = url, story
         self._began = time.monotonic()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="traffic", daemon=True)
@@ -195,8 +231,7 @@ class Traffic:
 
     def scenario(self) -> str:
         """The one that is on."""
-        chapter = int((time.monotonic() - self._began) / self._chapter_seconds) % len(CHAPTERS)
-        return self._scenario or CHAPTERS[chapter]
+        return self._story(time.monotonic() - self._began)
 
     def wait(self, seconds: float) -> None:
         """Let them ask for so long."""

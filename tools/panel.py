@@ -9,12 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tools.chat_stack import HEALTH, USUAL_PORTS, Stack, Traffic
+from tools.incident import Incident, pages
 from tools.process import StackError
 from tools.stack import Prometheus
 
 WINDOW = "15s"  # of the panel's rates: seven scrapes
 PANEL_SECONDS = 1.0
 LINE_SECONDS = 5.0  # where there is no terminal
+MESSAGES_SHOWN = 8
+INCIDENT_SECONDS = 300.0  # it takes about 70
 
 NOT_HEALTH = f'endpoint!="{HEALTH}"'
 RATE = f"sum(rate(http_requests_total{{{NOT_HEALTH}}}[{WINDOW}]))"
@@ -63,6 +66,10 @@ class Reading:
     export_failures: float | None
     dropped: float | None
     probe: float | None
+    availability: float | None
+    """Percent of good requests."""
+    budget: float | None
+    """Seconds of error budget that are left."""
 
     @staticmethod
     def of(prometheus: Prometheus) -> Reading:
@@ -90,6 +97,8 @@ class Reading:
             export_failures=ask("sum(relay_otel_export_failures_total)"),
             dropped=ask("sum(relay_otel_dropped_total)"),
             probe=ask("min(probe_success)"),
+            availability=ask("min(sli_availability_percent)"),
+            budget=ask("min(error_budget_remaining_seconds)"),
         )
 
     @property
@@ -134,6 +143,10 @@ class Reading:
         )
 
     @property
+    def objectives(self) -> str:
+        return f"{_shown(self.availability, '.3f')} % good  {_shown(self.budget, ',.0f')} s of the error budget left"
+
+    @property
     def export(self) -> str:
         if self.export_age is None:
             said = "none seen yet"
@@ -148,7 +161,7 @@ class Reading:
         return (
             f"{self.traffic}  {self.latency}  {self.failures} | LLM {self.language_model}"
             f" | database {self.database} | WebSockets {self.web_sockets}"
-            f" | browsers {self.browsers} | export: {self.export}"
+            f" | browsers {self.browsers} | SLO {self.objectives} | export: {self.export}"
         )
 
     def panel(self) -> list[str]:
@@ -160,6 +173,7 @@ class Reading:
             f"{'database':20}{self.database}",
             f"{'WebSockets':20}{self.web_sockets}",
             f"{'browsers':20}{self.browsers}",
+            f"{'objectives':20}{self.objectives}",
             f"{'export':20}{self.export}",
         ]
 
@@ -186,6 +200,7 @@ def urls(running: Stack) -> list[str]:
         "collector, flags": (running.collector.flags_prometheus_port, running.collector.flags_prometheus_url),
         "collector, own": (running.collector.own_port, running.collector.own_metrics_url),
         "probe": (running.blackbox.port, f"http://127.0.0.1:{running.blackbox.port}"),
+        "Alertmanager": (running.alertmanager.port, running.alertmanager.url),
     }
     return [
         f"{name:29}{url}" + ("" if port == USUAL_PORTS[name] else f"   (instead of port {USUAL_PORTS[name]})")
@@ -193,10 +208,22 @@ def urls(running: Stack) -> list[str]:
     ]
 
 
-def watch(running: Stack, users: Traffic, seconds: float | None) -> None:
-    """Show the panel until the time is over or somebody presses Ctrl-C."""
+def firing(prometheus: Prometheus) -> list[str]:
+    """The alerts of now, pending ones too; not those that always fire or only mute."""
+    alerts = prometheus.query('ALERTS{severity!="none"}')
+    return sorted(f"{each.labels['alertname']} ({each.labels['alertstate']})" for each in alerts)
+
+
+def watch(running: Stack, users: Traffic, seconds: float | None, incident: Incident | None = None) -> None:
+    """Show the panel until the time is over, the incident is or somebody presses Ctrl-C.
+
+    Raises:
+        StackError: the app or the provider ended, or the incident does not.
+    """
     in_place = sys.stdout.isatty()
-    began = time.monotonic()
+    began, began_at = time.monotonic(), time.time()
+    shown = 0
+    phase = ""
     if not in_place:
         print("\n".join(urls(running)), flush=True)
     with contextlib.suppress(KeyboardInterrupt):
@@ -204,21 +231,40 @@ def watch(running: Stack, users: Traffic, seconds: float | None) -> None:
             gone = time.monotonic() - began
             scenario, answers = users.scenario(), users.book.answers.total()
             product = Reading.of(running.product)
+            now = incident.phase(gone) if incident else ""  # before the messages that bring it on
+            told = [f"{page.at - began_at:4.0f} s {page.to:24}{page.text}" for page in pages(running.pager)]
             if in_place:
                 direct = Reading.of(running.direct)
                 lines = [
                     *urls(running),
                     "",
-                    f"{gone:.0f} s, {scenario}: {answers} answers",
+                    f"{gone:.0f} s, {now or scenario}: {answers} answers",
                     "",
                     *product.panel(),
                     f"{'without collector':20}{direct.traffic}  {direct.latency}",
+                    f"{'alerts':20}{', '.join(firing(running.product)) or 'none'}",
+                    "",
+                    *told[-MESSAGES_SHOWN:],
                     "",
                     "Ctrl-C ends it.",
                 ]
                 print("\033[H\033[J" + "\n".join(lines), flush=True)
             else:
-                print(f"{gone:4.0f} s {scenario:7}{answers:6} answers | {product.line()}", flush=True)
+                for message in told[shown:]:
+                    print(message, flush=True)
+                shown = len(told)
+                if now != phase:
+                    phase = now
+                    print(f"{gone:4.0f} s --- {phase} ---", flush=True)
+                alerts = ", ".join(firing(running.product)) or "none"
+                print(
+                    f"{gone:4.0f} s {scenario:7}{answers:6} answers | {product.line()} | alerts: {alerts}", flush=True
+                )
+            if incident:
+                if incident.over():
+                    return
+                if gone > INCIDENT_SECONDS:
+                    raise StackError(f"The incident is not over after {gone:.0f} s: {incident.phase(gone)}.")
             pause = PANEL_SECONDS if in_place else LINE_SECONDS
             left = pause if seconds is None else began + seconds - time.monotonic()
             users.wait(min(pause, left))

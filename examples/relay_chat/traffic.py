@@ -37,6 +37,7 @@ NAMES = ("ada", "grace", "edsger", "barbara")
 SOCKET = "/api/chat/ws"
 REFUSED = "refused"
 DROPPED = "1005"  # what uvicorn tells an app of a connection that broke without a close frame
+LEFT = "1001"
 
 
 class Entry(NamedTuple):
@@ -307,13 +308,15 @@ class User:
                 await socket.send(json.dumps(self._body("message")))
                 async for said in socket:
                     if talk.ends == "leaves":
-                        await socket.close(1001)
+                        await socket.close(int(LEFT))
                     if talk.ends == "drops":
                         socket.transport.abort()
                     if "token" not in json.loads(said):
                         break
             await socket.close()
         await socket.wait_closed()
+        if talk.ends == "leaves" and socket.close_code == 1006:
+            return LEFT  # the app was about to send more, and the server hung up instead of answering the goodbye
         return DROPPED if talk.ends == "drops" else str(socket.close_code)
 
     def _headers(self, logged_in: bool) -> dict[str, str]:

@@ -435,7 +435,7 @@ SLI_AVAILABILITY_PERCENT = Definition(
     labels=(ENVIRONMENT,),
     merge="sum",
     emitter="rules",
-    status="planned",
+    status="emitted",
 )
 SLO_AVAILABILITY_TARGET_PERCENT = Definition(
     name="slo_availability_target_percent",
@@ -445,7 +445,7 @@ SLO_AVAILABILITY_TARGET_PERCENT = Definition(
     labels=(ENVIRONMENT,),
     merge="sum",
     emitter="rules",
-    status="planned",
+    status="emitted",
 )
 ERROR_BUDGET_REMAINING_SECONDS = Definition(
     name="error_budget_remaining_seconds",
@@ -455,7 +455,7 @@ ERROR_BUDGET_REMAINING_SECONDS = Definition(
     labels=(ENVIRONMENT,),
     merge="sum",
     emitter="rules",
-    status="planned",
+    status="emitted",
 )
 DEPLOYMENT_ACTIVE_UNTIL_TIMESTAMP_SECONDS = Definition(
     name="deployment_active_until_timestamp_seconds",

@@ -66,6 +66,35 @@ def test_simulated_browsers_where_there_is_no_chromium() -> None:
     assert re.search(r"^largest_contentful_paint_seconds chat +(\d+) +\1 +-$", ended.stdout, re.MULTILINE)
 
 
+def test_an_incident_from_the_first_error_to_the_message_that_all_is_well() -> None:
+    """Errors, a page to Slack and PagerDuty, a fix, the resolved messages, the end by itself; and all books equal."""
+    words = [
+        sys.executable,
+        "tools/demo.py",
+        "--free-ports",
+        "--scenario",
+        "incident",
+        "--simulate-browsers",
+        "--check",
+    ]
+    ended = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=400, check=False)
+
+    assert (ended.returncode, ended.stderr) == (0, ""), ended.stdout
+    told = [
+        "--- all is well ---",
+        "--- a bad release: requests fail ---",
+        r"Slack #critical-alerts +CRITICAL: HighErrorRate in demo",
+        "--- rolled back: requests are answered again ---",
+        r"Slack #critical-alerts +RESOLVED: HighErrorRate in demo",
+    ]
+    found = [re.search(rf"^ *\d+ s {pattern}$", ended.stdout, re.MULTILINE) for pattern in told]
+    assert all(found), (found, ended.stdout)
+    assert sorted(each.start() for each in found if each) == [each.start() for each in found if each]
+    assert re.search(r"PagerDuty +opens an incident: .*HighErrorRate", ended.stdout)
+    assert re.search(r"alerts: .*HighErrorRate \(pending\)", ended.stdout)
+    assert re.search(r"^Equal: ", ended.stdout, re.MULTILINE)
+
+
 def test_one_answer_lost_from_the_book_is_noticed() -> None:
     """The comparison can fail: one answer less in the book is one row that differs, and the exit status is 1."""
     ended = demo("--for", "4", "--check", "--scenario", "steady", "--lose", "1")
@@ -99,7 +128,7 @@ def test_ctrl_c_and_sigterm_end_every_process(sent: signal.Signals, status: int)
         process.wait(DEADLINE_SECONDS)
     os.close(terminal)
 
-    assert (process.returncode, len(children)) == (status, 7), seen.decode()
+    assert (process.returncode, len(children)) == (status, 9), seen.decode()
     assert b"Traceback" not in seen
     assert [child for child in children if Path(f"/proc/{child}").exists()] == []
 
@@ -165,7 +194,7 @@ def test_a_token_or_a_websocket_that_is_missing_differs() -> None:
 
 def test_the_panel_says_traffic_latency_errors_model_sockets_and_export() -> None:
     """One line in a log; what Prometheus cannot say yet is a dash."""
-    nothing = Reading(*[None] * 3, {}, *[None] * 18)  # type: ignore[arg-type]
+    nothing = Reading(*[None] * 3, {}, *[None] * 20)  # type: ignore[arg-type]
     busy = Reading(
         20.0,
         0.04,
@@ -189,12 +218,14 @@ def test_the_panel_says_traffic_latency_errors_model_sockets_and_export() -> Non
         1,
         0,
         1,
+        99.9524,
+        1357.9,
     )
 
     assert nothing.line() == (
         "- requests/s  p50 - s  p95 - s  - errors | LLM - calls/s  - tokens/s  $-/h | database - queries/s  p95 - s"
         "  - slow  - connections in use  - | WebSockets - open"
-        " | browsers - visits/min  - clicks/min  p75 LCP - s  INP - s"
+        " | browsers - visits/min  - clicks/min  p75 LCP - s  INP - s | SLO - % good  - s of the error budget left"
         " | export: none seen yet; probe has not asked yet"
     )
     assert busy.line() == (
@@ -202,6 +233,7 @@ def test_the_panel_says_traffic_latency_errors_model_sockets_and_export() -> Non
         " | LLM 5.0 calls/s (0.5 failed)  420 tokens/s  $1.50/h"
         " | database 80 queries/s  p95 0.0123 s  2 slow  1 connections in use  up | WebSockets 3 open"
         " | browsers 32 visits/min  60 clicks/min  p75 LCP 1.23 s  INP 0.046 s"
+        " | SLO 99.952 % good  1,358 s of the error budget left"
         " | export: last 2 s ago, 1 failed, 0 dropped; probe ok"
     )
     assert [line.split()[0] for line in busy.panel()] == [
@@ -212,6 +244,7 @@ def test_the_panel_says_traffic_latency_errors_model_sockets_and_export() -> Non
         "database",
         "WebSockets",
         "browsers",
+        "objectives",
         "export",
     ]
 
