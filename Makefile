@@ -55,7 +55,7 @@ generate: setup ## contract/ and the settings table -> Python, TypeScript, colle
 	@$(PY) -m relay_otel.contract generate
 	@$(PY) tools/generate.py
 
-check: setup web ## format, lint, types, import layers, generated files fresh
+check: setup tools web ## format, lint, types, import layers, generated files fresh; rules and routes by promtool, pint, amtool, amlint
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/mypy
@@ -64,6 +64,12 @@ check: setup web ## format, lint, types, import layers, generated files fresh
 	@$(PY) -m relay_otel.contract generate --check
 	@$(PY) tools/generate.py --check
 	@cd web && node_modules/.bin/biome ci --error-on-warnings
+	@bin="$$($(PYTHON) tools/install.py --path)"; \
+	  for each in prometheus direct; do "$$bin/promtool" check config --lint=all --lint-fatal prometheus/$$each.yml > /dev/null; done; \
+	  "$$bin/promtool" check rules --lint=all --lint-fatal prometheus/rules/*.yml > /dev/null; \
+	  "$$bin/pint" --no-color --offline --log-level ERROR --config prometheus/pint.hcl lint --fail-on=warning prometheus/rules; \
+	  for each in alertmanager alertmanager.reduced; do "$$bin/amtool" check-config alertmanager/$$each.yml > /dev/null; done
+	@$(VENV)/bin/amlint check --strict --rules 'prometheus/rules/*.yml' alertmanager/alertmanager.yml alertmanager/alertmanager.reduced.yml > /dev/null
 
 test: setup-all tools web ## all tests: unit, contract, routes on two FastAPIs, queries on two SQLAlchemys, model calls of four instrumentations, two SDKs, the browser package in Chromium, end to end with real processes
 	$(PY) -m pytest -q -n 2 -m "not slow" --ignore tests/e2e/test_workers.py --ignore tests/genai tests $(ARGS)
