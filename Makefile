@@ -62,6 +62,7 @@ check: setup tools web ## format, lint, types, import layers, generated files fr
 	@$(VENV)/bin/lint-imports --no-cache
 	@$(PY) -m relay_otel.contract lint
 	@$(PY) -m relay_otel.contract generate --check
+	@$(PY) -m tools.rule_coverage
 	@$(PY) tools/generate.py --check
 	@cd web && node_modules/.bin/biome ci --error-on-warnings
 	@bin="$$($(PYTHON) tools/install.py --path)"; \

@@ -95,12 +95,17 @@ def _targets(contract: Contract, recording: Recording) -> list[dict[str, Any]]:
         for environment, target in named.items():
             labels = {"slo": objective.name, "environment": environment}
             rules.append({"record": recording.record, "expr": f"vector({number(target)})", "labels": labels})
-        others = f', environment!~"{"|".join(map(re.escape, named))}"' if named else ""
+        others = f', environment!~"{"|".join(map(_quoted, named))}"' if named else ""
         expr = (
             f'{number(objective.targets["default"])} + 0 * slo:observed_seconds:30d{{slo="{objective.name}"{others}}}'
         )
         rules.append({"record": recording.record, "expr": expr, "labels": {"slo": objective.name}})
     return rules
+
+
+def _quoted(name: str) -> str:
+    """A name as a regular expression that stands in quotes in PromQL."""
+    return re.escape(name).replace("\\", "\\\\")
 
 
 def _alert(rules: Rules, part: Part, alert: Alert, timing: Timing) -> dict[str, Any]:
