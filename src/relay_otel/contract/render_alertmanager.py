@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from relay_otel.contract.as_yaml import as_yaml
+
 URGENT = "ApiDown|ErrorBudgetBurn.+"
 """A pattern of the names of alerts that keep their routes."""
 DEVELOPERS = "dev-team"
@@ -38,20 +40,8 @@ def render_reduced(text: str) -> str:
     # The matcher on severity leaves sources of the user's own where they are.
     reduced = {**developers, "matchers": [f'alertname!~"{URGENT}"', 'severity!="none"']}
     config["route"]["routes"] = [*routes[:first], reduced, *routes[first:]]
-    return HEAD + yaml.dump(
-        config, Dumper=_Plain, sort_keys=False, allow_unicode=True, width=1000, default_flow_style=False
-    )
+    return HEAD + as_yaml(config)
 
 
 def _names_alerts(route: Mapping[str, Any]) -> bool:
     return any(matcher.startswith("alertname") for matcher in route["matchers"])
-
-
-class _Plain(yaml.SafeDumper):
-    """Indents lists under their key, and writes out what the source names by an alias."""
-
-    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
-        super().increase_indent(flow, False)
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True

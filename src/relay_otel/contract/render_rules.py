@@ -1,12 +1,11 @@
 """A Contract in; Prometheus' rule files, and the same as a PrometheusRule for Kubernetes, out."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from relay_otel.contract.as_yaml import as_yaml
 from relay_otel.contract.load import Contract
 from relay_otel.contract.load_rules import Alert, Part, Recording, Rules
 from relay_otel.contract.timing import Timing, as_text
@@ -27,7 +26,7 @@ def rule_files(contract: Contract, timing: Timing | None = None) -> dict[str, st
         timing: for tests, rules that are so much faster than real time.
     """
     groups = _groups(contract, timing or Timing())
-    return {f"{name}.gen.yml": HEAD + _yaml({"groups": groups[name]}) for name in groups}
+    return {f"{name}.gen.yml": HEAD + as_yaml({"groups": groups[name]}) for name in groups}
 
 
 def write_rules(contract: Contract, folder: Path, timing: Timing) -> list[Path]:
@@ -52,7 +51,7 @@ def render_kubernetes(contract: Contract) -> str:
         },
         "spec": {"groups": groups},
     }
-    return HEAD + _yaml(resource)
+    return HEAD + as_yaml(resource)
 
 
 def _groups(contract: Contract, timing: Timing) -> dict[str, list[Group]]:
@@ -166,24 +165,3 @@ def le(bound: float) -> str:
 def number(value: float) -> str:
     """A number as a person writes it."""
     return str(int(value)) if value == int(value) else repr(value)
-
-
-class _Dumper(yaml.SafeDumper):
-    """Expressions of several lines as blocks, list entries indented, no references to what stood before."""
-
-    def ignore_aliases(self, data: object) -> bool:
-        return True
-
-    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
-        return super().increase_indent(flow, False)
-
-
-def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
-
-
-_Dumper.add_representer(str, _text)
-
-
-def _yaml(values: Mapping[str, Any]) -> str:
-    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, width=10_000, allow_unicode=True)
