@@ -15,7 +15,7 @@ import pytest
 from relay_otel import cli
 from relay_otel.operations.prometheus_api import PrometheusApi, PrometheusError
 from relay_otel.operations.prometheus_api import Series as Found
-from relay_otel.operations.slo_commands import duration
+from relay_otel.operations.tables import duration
 from tests.backfill import Backfilled, Series
 from tools.process import free_port
 

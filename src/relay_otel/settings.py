@@ -447,7 +447,7 @@ SETTINGS: tuple[Setting, ...] = (
         "prometheus_url",
         (("RELAY_OTEL_PROMETHEUS", prometheus_url),),
         "http://localhost:9090",
-        "The Prometheus that `relay-otel slo` asks; `https://user:password@host` where it wants to know who asks.",
+        "What `relay-otel slo` and `alerts review` ask; `https://user:password@host` where it wants to know who.",
     ),
     Setting(
         "strict",

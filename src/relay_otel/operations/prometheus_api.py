@@ -36,6 +36,17 @@ class Series(NamedTuple):
     points: list[tuple[float, float]]
 
 
+def address(url: str) -> tuple[str, dict[str, str]]:
+    """The URL without user, password and final slash, and the headers that send both and ask for JSON."""
+    parts = urlsplit(url)
+    headers = {"Accept": "application/json"}
+    if parts.username is not None:
+        pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
+    bare = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="")
+    return urlunsplit(bare).rstrip("/"), headers
+
+
 class PrometheusApi:
     """Ask one Prometheus. Nothing on it changes, so threads may share it.
 
@@ -46,15 +57,8 @@ class PrometheusApi:
     """
 
     def __init__(self, url: str, *, timeout: float = TIMEOUT_SECONDS) -> None:
-        parts = urlsplit(url)
         self.shown = without_password(url)
-        self._url = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="")).rstrip(
-            "/"
-        )
-        self._headers = {"Accept": "application/json"}
-        if parts.username is not None:
-            pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-            self._headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
+        self._url, self._headers = address(url)
         self._timeout = timeout
 
     def query(self, promql: str, at: float | None = None) -> list[Sample]:
@@ -80,9 +84,18 @@ class PrometheusApi:
             for each in data["result"]
         ]
 
+    def alert_rules(self) -> dict[str, dict[str, str]]:
+        """The alerts that it evaluates, by name, with the labels that their rules give them.
+
+        Raises:
+            PrometheusError: it cannot be asked.
+        """
+        rules = [rule for group in self._ask("rules?type=alert")["groups"] for rule in group["rules"]]
+        return {rule["name"]: rule.get("labels", {}) for rule in rules}
+
     def _ask(self, path: str, **words: str) -> Any:
         # A long expression is no URL: POST.
-        request = Request(f"{self._url}/api/v1/{path}", urlencode(words).encode(), self._headers)
+        request = Request(f"{self._url}/api/v1/{path}", urlencode(words).encode() if words else None, self._headers)
         try:
             with urlopen(request, timeout=self._timeout) as answer:
                 body = answer.read()

@@ -10,12 +10,12 @@ import json
 import math
 import re
 import sys
-from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from relay_otel.instruments import SELECTORS, THRESHOLDS
 from relay_otel.operations.prometheus_api import PrometheusApi, PrometheusError
+from relay_otel.operations.tables import duration, print_table
 from relay_otel.settings import Settings, Unusable, prometheus_url
 from relay_otel.slo import Objective
 
@@ -194,7 +194,7 @@ def _status(settings: Settings, words: argparse.Namespace) -> int:
             "burn 6h",
             "observed",
         ]
-        _print_table(
+        print_table(
             titles,
             [
                 [
@@ -230,7 +230,7 @@ def _baseline(settings: Settings, words: argparse.Namespace) -> int:
         told = [{**asdict(row), "p95_limit_seconds": row.p95_limit, "error_ratio_limit": errors} for row in rows]
         print(json.dumps(told, indent=2))
         return 0
-    _print_table(
+    print_table(
         ["environment", "method", "endpoint", "requests", "p50", "p95", "limit", "p99", "errors", "limit"],
         [
             [
@@ -262,19 +262,6 @@ def _api(settings: Settings, words: argparse.Namespace) -> PrometheusApi:
         raise Refused(f"--prometheus is {words.prometheus!r}; {wrong}") from None
 
 
-def duration(seconds: float) -> str:
-    """As a person says it, in the two largest units: 29 d 4 h, 2 h, 45 s."""
-    left = round(seconds)
-    if left < 60:
-        return f"{left} s"
-    parts = []
-    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
-        if left >= size:
-            parts.append(f"{left // size} {unit}")
-            left %= size
-    return " ".join(parts[:2])
-
-
 def _percent(value: float) -> str:
     # 99.9996 is not 100: what is promised is told with three digits behind the point, and never rounded up.
     return f"{math.floor(round(value * 1000, 6)) / 1000:.3f} %"
@@ -286,18 +273,6 @@ def _times(rate: float | None) -> str:
 
 def _seconds(value: float | None, limit: float = math.inf) -> str:
     return "-" if value is None else f"{value:.3f} s" + (" !" if value > limit else "")
-
-
-def _print_table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, texts: int) -> None:
-    """In columns; the first ``texts`` to the left, figures to the right."""
-    lines = [titles, *rows]
-    widths = [max(len(line[at]) for line in lines) for at in range(len(titles))]
-    for line in lines:
-        cells = [
-            cell.ljust(width) if at < texts else cell.rjust(width)
-            for at, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ]
-        print("  ".join(cells).rstrip())
 
 
 def _sentence(text: str) -> str:
