@@ -1,35 +1,26 @@
 """Every query and every amtool and promtool command of the runbooks, as it stands there, against the demo's stack.
 
-The demo runs with its traffic, simulated visitors and an Alertmanager. Its Prometheus has the product's rules, with
-every window a tenth as long, so that also what is recorded once a minute is there within seconds. Queries are asked
-unchanged.
+The demo runs with its traffic and simulated visitors. Windows of its rules are a twentieth, so that also what is
+recorded once a minute is there within seconds. Queries are asked unchanged.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import signal
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from examples.relay_chat.visitors import Visitors
-from relay_otel.contract.load import load
-from relay_otel.contract.render_rules import write_rules
-from relay_otel.contract.timing import Timing
 from relay_otel.operations import deploy_start, maintenance_start
 from tests.runbooks import READ_BY_RUNBOOKS_ONLY, Query, read_runbooks
-from tools.alerting import Alertmanager, Sink
-from tools.chat_stack import CHAPTERS, INTERVAL_SECONDS, STAGE, Stack, Traffic, stack
+from tools.chat_stack import CHAPTERS, STAGE, Stack, Traffic, in_turn, stack
 from tools.process import ROOT, StackError, await_
 from tools.stack import Prometheus, tool
 
-SCALE = 10
 CHAPTER_SECONDS = 4.0
 READY = "slo:budget_remaining:ratio and slo:outage_seconds:30d and slo:errors:ratio30d > 0"
 """The last of what the rules record, once errors of the traffic are in it."""
@@ -60,37 +51,15 @@ QUIET = {
 """What a query holds that gives no sample here, and why. It is accepted all the same."""
 
 
-@dataclass
-class Running:
-    stack: Stack
-    alertmanager: Alertmanager
-
-    @property
-    def prometheus(self) -> Prometheus:
-        return self.stack.product
-
-
 @pytest.fixture
-def running() -> Iterator[Running]:
+def running() -> Iterator[Stack]:
     with contextlib.ExitStack() as each:
         demo = each.enter_context(stack(usual_ports=False))
-        sink = each.enter_context(Sink())
-        alertmanager = each.enter_context(Alertmanager(**sink.urls))
-        _faster_rules(demo.product)
-        demo.product.set_targets("alertmanager", [alertmanager.target])
         deploy_start("1.4.2", environment=STAGE, endpoint=demo.collector.otlp_endpoint)
         maintenance_start("database", environment=STAGE, endpoint=demo.collector.otlp_endpoint)
-        each.enter_context(Traffic(demo.app.url, None, CHAPTER_SECONDS * len(CHAPTERS)))
+        each.enter_context(Traffic(demo.app.url, in_turn(CHAPTER_SECONDS * len(CHAPTERS))))
         each.enter_context(Visitors(demo.app.url, None))
-        yield Running(demo, alertmanager)
-
-
-def _faster_rules(prometheus: Prometheus) -> None:
-    folder = prometheus.folder / "prometheus" / "rules"
-    shutil.rmtree(folder)
-    folder.mkdir()
-    list(write_rules(load(ROOT / "contract"), folder, Timing(SCALE, INTERVAL_SECONDS)))
-    os.kill(prometheus.pid, signal.SIGHUP)
+        yield demo
 
 
 def is_quiet(query: Query) -> bool:
@@ -111,7 +80,7 @@ def silent(prometheus: Prometheus, queries: list[Query]) -> list[str]:
     return problems
 
 
-def run(command: str, running: Running, home: Path) -> subprocess.CompletedProcess[str]:
+def run(command: str, running: Stack, home: Path) -> subprocess.CompletedProcess[str]:
     """As a person types it, with the address of Alertmanager in amtool's own configuration."""
     config = home / ".config" / "amtool" / "config.yml"
     config.parent.mkdir(parents=True, exist_ok=True)
@@ -121,12 +90,12 @@ def run(command: str, running: Running, home: Path) -> subprocess.CompletedProce
     return subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
-def test_queries_and_commands_of_the_runbooks_work(running: Running, subtests: pytest.Subtests, tmp_path: Path) -> None:
+def test_queries_and_commands_of_the_runbooks_work(running: Stack, subtests: pytest.Subtests, tmp_path: Path) -> None:
     """At three in the morning no query may be refused, or be empty because of a name that nobody has.
 
     One test, since the stack takes ten seconds to start, and tests are spread over processes.
     """
-    prometheus = running.prometheus
+    prometheus = running.product
     with subtests.test("each query gives an answer"):
         await_(lambda: bool(prometheus.query(READY)), f"{READY} gives nothing", SETTLING_SECONDS)
         await_(
