@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from relay_otel.admissions import Admissions
+from relay_otel import filelock
+from relay_otel.admissions import WAIT_SECONDS, Admissions
 from relay_otel.definitions import Definition, Label
 from relay_otel.export.workers import Workers
 from relay_otel.recording import Recorder
@@ -143,3 +146,122 @@ def test_what_has_no_room_does_not_ask_again(tmp_path: Path) -> None:
 
     assert not server.admitted.exists() and size > 0
     assert 101.0 == totals(recorder, "spent_total")["other"]
+
+
+class Sibling:
+    """A worker that holds the table, and gets on a little whenever somebody who waits for it pauses."""
+
+    def __init__(self, table: Path, monkeypatch: pytest.MonkeyPatch, step: Callable[[Sibling], None]) -> None:
+        self.table, self.pauses, self.seconds = table, 0, 0.0
+        held = filelock.take(table)
+        assert held is not None
+        self._held = held
+
+        def pause(seconds: float) -> None:
+            self.pauses += 1
+            self.seconds += seconds
+            step(self)
+
+        monkeypatch.setattr(filelock, "time", SimpleNamespace(sleep=pause, monotonic=lambda: self.seconds))
+
+    def admit(self, user: str) -> None:
+        with self.table.open("a") as table:
+            table.write(f'["spent_total",null,"{user}"]\n')
+
+    def finish(self) -> None:
+        filelock.give_back(self._held)
+
+
+LOOKS = round(WAIT_SECONDS / filelock.POLL_SECONDS)
+
+
+def test_a_sibling_at_work_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long siblings take to admit what they bring in: a value for which there is room has its own series."""
+    server = Server(tmp_path)
+    recorder = joined(server)
+
+    def work(sibling: Sibling) -> None:
+        if sibling.pauses % (LOOKS - 1) == 0:
+            sibling.admit(f"theirs {sibling.pauses}")
+        if sibling.pauses == 10 * LOOKS:
+            sibling.finish()
+
+    sibling = Sibling(server.admitted, monkeypatch, work)
+    recorder.counter(spending(100)).add(1, {"user": "mine"})
+
+    assert {"mine": 1.0} == totals(recorder, "spent_total")
+    assert 10 * LOOKS == sibling.pauses
+
+
+def test_a_sibling_on_a_busy_machine_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a pause of 2 ms takes a second, because others have the processor, a sibling that does little meanwhile is
+    not taken for one that was stopped."""
+    server = Server(tmp_path)
+    recorder = joined(server)
+
+    def crawl(sibling: Sibling) -> None:
+        sibling.seconds += 1
+        if sibling.pauses == LOOKS // 2:
+            sibling.finish()
+
+    Sibling(server.admitted, monkeypatch, crawl)
+    recorder.counter(spending(100)).add(1, {"user": "mine"})
+
+    assert {"mine": 1.0} == totals(recorder, "spent_total")
+
+
+def test_a_stopped_sibling_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was stopped while it held the table holds a new value up for 0.2 seconds: it becomes `other`, and has
+    its own series once the table is free."""
+    server = Server(tmp_path)
+    recorder = joined(server)
+    counter = recorder.counter(spending(100))
+    sibling = Sibling(server.admitted, monkeypatch, lambda sibling: None)
+    counter.add(1, {"user": "mine"})
+    sibling.finish()
+    counter.add(1, {"user": "mine"})
+
+    assert {"other": 1.0, "mine": 1.0} == totals(recorder, "spent_total")
+    assert 2 * LOOKS == sibling.pauses  # for the value, and for the series that counts what was limited
+
+
+SPENDER = """
+import sys
+from pathlib import Path
+from tests.test_admissions import joined, spending
+from relay_otel.runtime import Server
+
+recorder = joined(Server(Path(sys.argv[1])))
+counter = recorder.counter(spending(10_000))
+print("ready", flush=True)
+sys.stdin.readline()
+for user in range(400):
+    counter.bind(user=f"{sys.argv[2]}-{user}").add(1)
+(family,) = [family for family in recorder.collect() if family.definition.name == "spent_total"]
+print(len(family.points), sum(point.cells[0] for point in family.points if point.values == ("other",)), flush=True)
+"""
+
+
+def test_workers_that_admit_at_once_all_have_their_places(tmp_path: Path) -> None:
+    """Four processes that bring in 400 users each at one moment, as after a deployment, have a series for each."""
+    with small(tmp_path, "64m") as folder, contextlib.ExitStack() as stack:
+        workers = [
+            stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", SPENDER, str(folder), str(number)],
+                    cwd=Path(__file__).parents[1],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                )
+            )
+            for number in range(4)
+        ]
+        assert ["ready\n"] * 4 == [worker.stdout.readline() for worker in workers if worker.stdout]
+        for worker in workers:
+            assert worker.stdin is not None
+            worker.stdin.write("go\n")
+            worker.stdin.flush()
+        found = [worker.communicate()[0].split() for worker in workers]
+
+    assert [["400", "0"]] * 4 == found

@@ -16,7 +16,8 @@ from pathlib import Path
 from relay_otel import filelock
 
 WAIT_SECONDS = 0.2
-"""For a sibling that holds the file. Longer only if it was stopped in that moment; then the value becomes `other`."""
+"""For siblings that hold the file while it does not grow: one of them was stopped in that moment, and the value becomes
+`other`. While it grows they are at work, and are done at the latest when it is full."""
 
 Key = tuple[str | None, ...]
 """Environment, where a call named one, and the label values."""
@@ -54,7 +55,7 @@ class Admissions:
             yield
             return
         with contextlib.suppress(OSError):
-            self._held = filelock.take(self._path, wait=WAIT_SECONDS)
+            self._held = self._take(self._path)
         try:
             if self._held is not None:
                 self._sync(self._held)
@@ -73,6 +74,13 @@ class Admissions:
             return False
         series[key] = None
         return True
+
+    @staticmethod
+    def _take(path: Path) -> int | None:
+        held, waited_at = filelock.take(path), -1
+        while held is None and (size := path.stat().st_size) != waited_at:
+            held, waited_at = filelock.take(path, wait=WAIT_SECONDS), size
+        return held
 
     def _sync(self, descriptor: int) -> None:
         size = os.fstat(descriptor).st_size

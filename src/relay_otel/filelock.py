@@ -11,6 +11,7 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator
+from math import ceil
 from pathlib import Path
 
 try:
@@ -32,19 +33,20 @@ def available() -> bool:
 def take(path: Path | str, *, shared: bool = False, wait: float = 0.0) -> int | None:
     """An open descriptor that holds the lock, for ``give_back``; None when somebody else has it for ``wait`` seconds.
 
+    The seconds are counted in looks. On a busy machine a look comes late, as does the one who holds the lock: by the
+    clock the wait is longer there.
+
     Raises:
         OSError: the file cannot be opened, or its file system has no locks.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     _inherited.add(descriptor)
-    end = time.monotonic() + wait
     try:
-        while True:
+        for looks_left in range(ceil(wait / POLL_SECONDS), -1, -1):
             if _try(descriptor, shared=shared):
                 return descriptor
-            if time.monotonic() >= end:
-                break
-            time.sleep(POLL_SECONDS)
+            if looks_left:
+                time.sleep(POLL_SECONDS)
     except BaseException:
         _close(descriptor)
         raise
