@@ -187,7 +187,11 @@ export class Collector extends EventEmitter {
     }
     let text = '';
     request.setEncoding('utf8');
-    for await (const part of request) text += part;
+    try {
+      for await (const part of request) text += part;
+    } catch {
+      return; // broken off by the browser, or by the end of the test
+    }
     const answer = this.answers.length > 1 ? this.answers.shift() : this.answers[0];
     this.posts.push({ text, body: JSON.parse(text), headers: request.headers, url: request.url, status: answer });
     if (answer === 'reset') request.socket.destroy();
@@ -224,6 +228,12 @@ export class Collector extends EventEmitter {
   }
 }
 
+/**
+ * For `until`: there is all of this, and maybe more. A page that is left sends two POSTs at once, which arrive in any
+ * order: who waits for a part of them has not waited for the rest.
+ */
+export const all = (expected) => (counts) => Object.entries(expected).every(([name, count]) => counts[name] >= count);
+
 /** [`metric{label values}`, count, sum] of each point. */
 export function points(body) {
   return body.resourceMetrics.flatMap(({ scopeMetrics }) =>
@@ -254,9 +264,14 @@ export async function shown(tab) {
   await observed(tab, 'largest-contentful-paint');
 }
 
-/** Click, and wait until the browser has measured it, and web-vitals has looked at that. */
+/** Click, and wait until it is measured. */
 export async function click(tab, selector) {
   await tab.click(selector);
+  await measured(tab);
+}
+
+/** Resolves once the browser has told of the first click, and web-vitals, which was told before us, has looked at it. */
+export async function measured(tab) {
   await observed(tab, 'first-input');
   await tab.evaluate(() => new Promise((resolve) => setTimeout(resolve)));
 }

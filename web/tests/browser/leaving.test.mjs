@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 
-import { Collector, click, launch, page, serve, shown } from './harness.mjs';
+import { all, Collector, click, launch, page, serve, shown } from './harness.mjs';
 
 /** What one view of /item/42 with one click is, whatever happens afterwards. */
 const VIEW = {
@@ -16,7 +16,6 @@ const VIEW = {
 };
 /** A page that wants to hear of its end is not kept in the browser's cache, where it would live on. */
 const GONE = "addEventListener('unload', () => {});";
-const isWhole = (counts) => Object.keys(VIEW).every((name) => counts[name]);
 
 const LEAVE = {
   navigating: (tab, origin) => tab.goto(`${origin}/away`),
@@ -55,7 +54,7 @@ describe('a view of a page that is left', { timeout: 120_000 }, () => {
 
       await leave(tab, origin);
 
-      await collector.until(isWhole);
+      await collector.until(all(VIEW));
       await everythingArrived(origin);
       close();
       assert.deepEqual(collector.counts(), VIEW);
@@ -71,7 +70,7 @@ describe('a view of a page that is left', { timeout: 120_000 }, () => {
 
       await leave(tab, origin);
 
-      await collector.until(isWhole);
+      await collector.until(all(VIEW));
       await everythingArrived(origin);
       close();
       elsewhere.close();

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 
-import { Collector, launch, page, serve } from './harness.mjs';
+import { all, Collector, launch, page, serve } from './harness.mjs';
 
 const FAST = 'relay.init({ allowBots: true, flushIntervalMs: 100, onError: (sentence) => said.push(sentence) });';
 const CLICK = 'click_event_total{save, /}';
@@ -33,7 +33,7 @@ describe('sending', { timeout: 120_000 }, () => {
       const { tab, click, troubles } = await visit(t, collector);
       for (let n = 0; n < 3; n++) await click();
       await tab.evaluate(() => relay.recordPageLoad('/', 500));
-      await collector.until(({ [CLICK]: clicks = 0 }) => clicks === 3);
+      await collector.until(all({ [CLICK]: 3, 'web_page_load_time_seconds{/, desktop}': 1 }));
       const { said, thrown } = await troubles();
 
       assert.deepEqual(

@@ -8,7 +8,7 @@ import { createInterface } from 'node:readline';
 import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
-import { Collector, click, launch, observed } from '../browser/harness.mjs';
+import { all, Collector, click, launch, observed } from '../browser/harness.mjs';
 import { bin, install, run } from '../packed.mjs';
 
 const APP = fileURLToPath(new URL('.', import.meta.url));
@@ -103,7 +103,7 @@ describe('an app of Next.js', { concurrency: 3, timeout: 300_000 }, () => {
   /** Leave, and wait until all of the page's series have arrived. */
   async function leave(tab, collector, expected) {
     await tab.goto('about:blank');
-    await collector.until((counts) => Object.keys(expected).every((name) => counts[name]));
+    await collector.until(all(expected));
     await tab.context().close();
   }
 
@@ -191,7 +191,13 @@ describe('an app of Next.js', { concurrency: 3, timeout: 300_000 }, () => {
 
   test('the Pages Router changes names too, and leaving it for the App Router is a visit of its own', async () => {
     const { origin, collector } = site();
-    const expected = { ...marks('/legacy/[slug]', 1, 1), ...marks('/cart', 1, 1) };
+    const expected = {
+      ...marks('/legacy/[slug]', 1, 1),
+      ...marks('/cart', 1, 1),
+      ...view('/legacy/[slug]'),
+      ...view('/cart'),
+      'session_duration_seconds{anonymous}': 2,
+    };
     const tab = await open(`${origin}/legacy/first`);
     await follow(tab, '/legacy/second');
     await tab.waitForSelector('h1:text-is("second")');
@@ -201,14 +207,9 @@ describe('an app of Next.js', { concurrency: 3, timeout: 300_000 }, () => {
     await tab.waitForFunction(() => location.pathname === '/cart');
     await arrived(tab, 1);
     await buy(tab);
-    await leave(tab, collector, { ...expected, ...view('/legacy/[slug]'), ...view('/cart') });
+    await leave(tab, collector, expected);
 
-    assert.deepEqual(collector.counts(), {
-      ...expected,
-      ...view('/legacy/[slug]'),
-      ...view('/cart'),
-      'session_duration_seconds{anonymous}': 2,
-    });
+    assert.deepEqual(collector.counts(), expected);
   });
 
   test('pages that cannot be fetched ahead are no API errors, and a call that fails is one', async () => {
