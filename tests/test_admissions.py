@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from relay_otel import filelock
-from relay_otel.admissions import WAIT_SECONDS, Admissions
+from relay_otel.admissions import LOOKS, Admissions
 from relay_otel.definitions import Definition, Label
 from relay_otel.export.workers import Workers
 from relay_otel.recording import Recorder
@@ -170,9 +170,6 @@ class Sibling:
 
     def finish(self) -> None:
         filelock.give_back(self._held)
-
-
-LOOKS = round(WAIT_SECONDS / filelock.POLL_SECONDS)
 
 
 def test_a_sibling_at_work_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

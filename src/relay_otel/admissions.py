@@ -15,7 +15,7 @@ from pathlib import Path
 
 from relay_otel import filelock
 
-WAIT_SECONDS = 0.2
+LOOKS = 100  # 0.2 s where the machine is idle
 """For siblings that hold the file while it does not grow: one of them was stopped in that moment, and the value becomes
 `other`. While it grows they are at work, and are done at the latest when it is full."""
 
@@ -79,7 +79,7 @@ class Admissions:
     def _take(path: Path) -> int | None:
         held, waited_at = filelock.take(path), -1
         while held is None and (size := path.stat().st_size) != waited_at:
-            held, waited_at = filelock.take(path, wait=WAIT_SECONDS), size
+            held, waited_at = filelock.take(path, looks=LOOKS), size
         return held
 
     def _sync(self, descriptor: int) -> None:

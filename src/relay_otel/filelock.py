@@ -11,7 +11,6 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator
-from math import ceil
 from pathlib import Path
 
 try:
@@ -30,23 +29,26 @@ def available() -> bool:
     return fcntl is not None
 
 
-def take(path: Path | str, *, shared: bool = False, wait: float = 0.0) -> int | None:
+def take(path: Path | str, *, shared: bool = False, wait: float = 0.0, looks: int = 0) -> int | None:
     """An open descriptor that holds the lock, for ``give_back``; None when somebody else has it for ``wait`` seconds.
 
-    The seconds are counted in looks. On a busy machine a look comes late, as does the one who holds the lock: by the
-    clock the wait is longer there.
+    Where ``looks`` are given, it looks again so many times, whatever the clock says: on a busy machine a look comes
+    late, as does the one who holds the lock.
 
     Raises:
         OSError: the file cannot be opened, or its file system has no locks.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     _inherited.add(descriptor)
+    end = time.monotonic() + wait
     try:
-        for looks_left in range(ceil(wait / POLL_SECONDS), -1, -1):
+        while True:
             if _try(descriptor, shared=shared):
                 return descriptor
-            if looks_left:
-                time.sleep(POLL_SECONDS)
+            if looks <= 0 and time.monotonic() >= end:
+                break
+            looks -= 1
+            time.sleep(POLL_SECONDS)
     except BaseException:
         _close(descriptor)
         raise
