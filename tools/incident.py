@@ -31,8 +31,7 @@ def _page(post: Post) -> Page | None:
         return Page(post.at, f"Slack {post.body['channel']}", post.body["attachments"][0]["title"])
     if post.path == "/pagerduty":
         what = "resolves the incident" if post.body["event_action"] == "resolve" else "opens an incident"
-        name = post.body.get("payload", {}).get("summary") or post.body["dedup_key"]
-        return Page(post.at, "PagerDuty", f"{what}: {name}")
+        return Page(post.at, "PagerDuty", f"{what}: {post.body['payload']['summary']}")
     return None
 
 

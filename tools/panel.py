@@ -210,7 +210,7 @@ def urls(running: Stack) -> list[str]:
 
 def firing(prometheus: Prometheus) -> list[str]:
     """The alerts of now, pending ones too; not those that always fire or only mute."""
-    alerts = prometheus.query('ALERTS{severity!="none"}')
+    alerts = prometheus.query('group by (alertname, alertstate) (ALERTS{severity!="none"})')
     return sorted(f"{each.labels['alertname']} ({each.labels['alertstate']})" for each in alerts)
 
 

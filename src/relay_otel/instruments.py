@@ -708,3 +708,34 @@ SELECTORS: Mapping[str, str] = MappingProxyType(
         "llm_endpoints": ".*/(chat|completions?|generate|stream)(/.*)?",
     }
 )
+# Alert -> the thresholds that decide when it fires, its own first, then those of the rules it reads.
+TUNED_BY: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "ErrorBudgetBurnFast": ("burn_fast", "burn_bad_requests"),
+        "ErrorBudgetBurnHigh": ("burn_high", "burn_bad_requests"),
+        "ErrorBudgetBurnSlow": ("burn_slow", "burn_bad_requests"),
+        "ErrorBudgetBurnChronic": ("burn_chronic", "burn_bad_requests"),
+        "ErrorBudgetLow": ("budget_low",),
+        "HighErrorRate": ("error_ratio", "error_requests"),
+        "HighClientErrorRate": ("client_error_ratio", "client_error_requests"),
+        "HighLatency": ("latency_share", "latency_requests", "latency_seconds", "llm_latency_seconds"),
+        "ApdexLow": ("apdex", "apdex_requests", "apdex_satisfied_seconds", "apdex_tolerated_seconds"),
+        "NoTraffic": ("traffic_floor",),
+        "DatabasePoolSaturated": ("pool_utilization",),
+        "SlowQueries": ("query_share", "query_count", "query_seconds"),
+        "LLMErrorRatioHigh": ("llm_error_ratio", "llm_errors"),
+        "LLMLatencyHigh": ("llm_share", "llm_calls", "llm_seconds"),
+        "LLMCostSpike": ("cost_spike", "cost_floor"),
+        "LLMDailyBudget80": ("cost_warning",),
+        "CostLedgerStalled": ("spool_seconds",),
+        "WebVitalsPoor": ("lcp_poor", "inp_poor", "cls_poor", "web_samples"),
+        "WebVitalsNeedImprovement": ("lcp_good", "inp_good", "cls_good", "web_samples"),
+        "BrowserErrorBurst": ("web_error_burst", "web_errors"),
+        "CollectorRefused": ("points_per_second",),
+        "CollectorMemoryLimited": ("points_per_second",),
+        "CollectorExportFailing": ("points_per_second",),
+        "CollectorQueueNearlyFull": ("queue_full",),
+        "AlertmanagerFailedToSendAlerts": ("notification_failures",),
+        "RetentionTooShort": ("retention_seconds",),
+    }
+)

@@ -76,6 +76,33 @@ def test_faster_rules_are_written_where_one_wants_them(
     assert f"wrote {tmp_path / 'fast/http.gen.yml'}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("option", "value"), [("--time-scale", "0"), ("--interval", "-1"), ("--interval", "soon")])
+def test_rules_of_no_speed_are_refused(
+    contract: Path, tmp_path: Path, option: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What windows are divided by, and the time between scrapes, are above 0."""
+    with pytest.raises(SystemExit):
+        main(["--contract", str(contract), "rules", str(tmp_path / "rules"), option, value])
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.endswith(f"argument {option}: '{value}' is not above 0; give a number such as 30.")
+    assert not (tmp_path / "rules").exists()
+
+
+@pytest.mark.parametrize("words", [["generate"], ["generate", "--check"]])
+def test_routes_that_cannot_be_reduced_are_one_line(
+    contract: Path, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An alertmanager.yml without the developers' route, whose intervals are needed, is said without a traceback."""
+    folder = contract.parent / "alertmanager"
+    folder.mkdir()
+    (folder / "alertmanager.yml").write_text("route: {receiver: a, routes: [{receiver: a, matchers: []}]}\n")
+
+    assert main(["--contract", str(contract), *words]) == 1
+    assert capsys.readouterr().err == (
+        "alertmanager.yml has no route to dev-team; add one, its intervals are needed.\n"
+    )
+
+
 @pytest.mark.parametrize("arguments", [["lint"], ["generate"]])
 def test_a_contract_with_findings_is_not_rendered(
     tmp_path: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]

@@ -11,8 +11,9 @@ from relay_otel.contract.lint_rules import lint_rules, series
 from relay_otel.contract.load import Contract, load
 from relay_otel.contract.load_rules import Rules
 from relay_otel.contract.promql_labels import read_expression
-from relay_otel.contract.render_rules import filler, le, number, render_kubernetes, rule_files
-from relay_otel.contract.timing import Timing, as_text
+from relay_otel.contract.render_rules import filler, le, render_kubernetes, rule_files
+from relay_otel.contract.timing import Timing, as_text, number
+from relay_otel.contract.tuning import tuned_by
 from tests.contract.small import SLOS, small_contract
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -153,6 +154,11 @@ BROKEN = [
      ["Slow: the name stands twice."]),
     ("names_stand_once", "alert: Slow", "alert: slow-requests",
      ["slow-requests: an alert's name is words in capitals without spaces, as its runbook's file is."]),
+    ("durations_are_durations", "for: 5m", "for: 5 minutes",
+     ["Slow: for is '5 minutes'; write a number and one of ms, s, m, h, d, w."]),
+    ("durations_are_durations", "      - record: slo:target_percent\n        every: 1m",
+     "      - record: slo:target_percent\n        every: often",
+     ["slo:target_percent: every is 'often'; write a number and one of ms, s, m, h, d, w."]),
     ("alerts_say_how_much", "{{ $value }} of", "Many of",
      ["Slow: its description tells no {{ $value }}."]),
     ("alerts_say_how_much", "{{ $labels.environment }} is slow", "It is slow",
@@ -434,6 +440,11 @@ def test_targets_are_rules_of_their_own(tmp_path: Path) -> None:
     ]
 
 
+def test_an_alert_is_tuned_by_its_own_thresholds_and_by_those_of_what_it_reads(small: Contract) -> None:
+    """For the weekly review: which numbers to change. A bucket's bound counts; texts and selectors do not."""
+    assert tuned_by(small.rules) == {"Slow": ("slow_share", "slow_seconds")}
+
+
 def test_kubernetes_gets_exactly_the_same_groups() -> None:
     """The PrometheusRule is of the shape that Prometheus Operator takes, and holds what Prometheus' files hold."""
     resource = yaml.safe_load((ROOT / "deploy/kubernetes/prometheusrule.gen.yaml").read_text(encoding="utf-8"))
@@ -449,7 +460,7 @@ def test_kubernetes_gets_exactly_the_same_groups() -> None:
         "kind": "PrometheusRule",
         "metadata": {
             "name": "relay-otel",
-            "labels": {"app.kubernetes.io/name": "relay-otel", "prometheus": "relay-otel"},
+            "labels": {"app.kubernetes.io/name": "relay-otel"},
         },
     }
 

@@ -8,6 +8,16 @@ PACKAGES = {"yaml": "PyYAML", "promql_parser": "promql-parser"}
 """What the extra [contract] brings, by the name it is imported by."""
 
 
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not above 0; give a number such as 30.")
+    return value
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m relay_otel.contract", description=__doc__)
     parser.add_argument(
@@ -19,8 +29,10 @@ def main(arguments: list[str] | None = None) -> int:
     generating.add_argument("--check", action="store_true", help="write nothing; say which files are stale")
     writing = deeds.add_parser("rules", help="write Prometheus' rule files into a folder of yours, also faster ones")
     writing.add_argument("folder", type=Path)
-    writing.add_argument("--time-scale", type=float, default=1, help="divide every window, `for` and interval by this")
-    writing.add_argument("--interval", type=float, default=15, help="seconds between scrapes and between evaluations")
+    writing.add_argument("--time-scale", type=_positive, default=1, help="divide every window and `for` by this")
+    writing.add_argument(
+        "--interval", type=_positive, default=15, help="seconds between scrapes and between evaluations"
+    )
     options = parser.parse_args(arguments)
 
     try:
@@ -45,11 +57,15 @@ def main(arguments: list[str] | None = None) -> int:
     findings = lint(contract) or lint_rules(contract)
     root = options.contract.resolve().parent
     if not findings and options.deed == "generate":
+        try:
+            changed = stale(contract, root) if options.check else generate(contract, root)
+        except ContractError as error:
+            print(error, file=sys.stderr)
+            return 1
         if options.check:
-            findings = [f"{target} is stale; run make generate." for target in stale(contract, root)]
+            findings = [f"{target} is stale; run make generate." for target in changed]
         else:
-            for target in generate(contract, root):
-                print(f"wrote {target}")
+            print("".join(f"wrote {target}\n" for target in changed), end="")
     if not findings and options.deed == "rules":
         for file in write_rules(contract, options.folder, Timing(options.time_scale, options.interval)):
             print(f"wrote {file}")

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from relay_otel.contract.load import Contract
 from relay_otel.contract.load_rules import Rules
 from relay_otel.contract.promql_labels import read_expression
-from relay_otel.contract.render_rules import HOLE, TARGETS, filler
-from relay_otel.contract.timing import Timing
+from relay_otel.contract.render_rules import HOLE, filler
+from relay_otel.contract.timing import DURATION, Timing
 
 SCRAPED = frozenset({"job", "instance"})
 """Labels that Prometheus adds to what it scrapes."""
@@ -70,6 +70,17 @@ def names_stand_once(contract: Contract) -> Iterator[str]:
             yield f"{name}: an alert's name is words in capitals without spaces, as its runbook's file is."
 
 
+def durations_are_durations(contract: Contract) -> Iterator[str]:
+    """Prometheus refuses the whole file for one of them."""
+    rules = contract.rules
+    given = [(each.record, "every", each.every) for each in rules.recordings]
+    given += [(each.name, "for", each.hold) for each in rules.alerts]
+    given += [(each.name, "keep_firing_for", each.keep) for each in rules.alerts]
+    for name, field, duration in given:
+        if duration and not re.fullmatch(DURATION, duration):
+            yield f"{name}: {field} is {duration!r}; write a number and one of ms, s, m, h, d, w."
+
+
 def alerts_say_how_much(contract: Contract) -> Iterator[str]:
     """Who is woken wants the number and where it is, not only that something is wrong."""
     for part in contract.rules.parts:
@@ -97,6 +108,7 @@ def names_exist(contract: Contract) -> Iterator[str]:
 CHECKS: tuple[Callable[[Contract], Iterator[str]], ...] = (
     thresholds_are_edges,
     names_stand_once,
+    durations_are_durations,
     alerts_say_how_much,
     names_exist,
 )
@@ -117,17 +129,14 @@ def series(contract: Contract) -> Mapping[str, frozenset[str]]:
     for _ in range(2):
         for recording in contract.rules.recordings:
             with contextlib.suppress(ValueError):  # names_exist says it
-                targets = recording.expr == TARGETS
-                inner = {"slo", "environment"} if targets else read_expression(fill(recording.expr), known).labels
-                labels = frozenset(recording.labels) | inner
+                labels = frozenset(recording.labels) | read_expression(fill(recording.expr), known).labels
                 known[recording.record] = known.get(recording.record, frozenset()) | labels
     return known
 
 
 def _texts(rules: Rules) -> Iterator[tuple[str, str]]:
     for recording in rules.recordings:
-        if recording.expr != TARGETS:
-            yield recording.record, recording.expr
+        yield recording.record, recording.expr
     for alert in rules.alerts:
         yield from ((alert.name, text) for text in (alert.expr, alert.summary, alert.description))
 
@@ -135,7 +144,6 @@ def _texts(rules: Rules) -> Iterator[tuple[str, str]]:
 def _expressions(rules: Rules) -> Iterator[tuple[str, str]]:
     fill = filler(rules, Timing())
     for recording in rules.recordings:
-        if recording.expr != TARGETS:
-            yield recording.record, fill(recording.expr)
+        yield recording.record, fill(recording.expr)
     for alert in rules.alerts:
         yield alert.name, fill(alert.expr)

@@ -71,7 +71,7 @@ def load(path: str | Path) -> Contract:
 
     root = read(folder / "slos.yaml", "the file", ("slos",))
     objectives = tuple(_objective(entry) for entry in root.entries("slos", "name", OBJECTIVE_KEYS))
-    return Contract(attributes, metrics, objectives, load_rules(folder / "rules.yaml"))
+    return Contract(attributes, metrics, objectives, load_rules(folder / "rules.yaml", objectives))
 
 
 ATTRIBUTE_KEYS = ("key", "type", "brief", "note", "stability", "examples", "annotations")

@@ -4,13 +4,16 @@ What is misspelt or of the wrong type is refused here, in one sentence. Whether 
 whether Prometheus takes it for promtool.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, get_args
 
 from relay_otel.contract.fields import Fields, read
+from relay_otel.contract.timing import number
+from relay_otel.definitions import Objective
 
 Severity = Literal["critical", "high", "medium", "low", "none"]
 
@@ -18,6 +21,8 @@ PART_KEYS = ("name", "title", "dashboard", "environment", "recordings", "alerts"
 RECORDING_KEYS = ("record", "every", "expr", "labels")
 ALERT_KEYS = ("alert", "severity", "team", "for", "keep_firing_for", "expr", "summary", "description")
 THRESHOLD_KEYS = ("name", "value", "unit", "edge_of", "why")
+TARGETS = "${targets}"
+"""The expression that stands for a rule for each target of slos.yaml."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +106,12 @@ class Rules:
         return {each.name: each.value for each in self.thresholds}[name]
 
 
-def load_rules(file: Path) -> Rules:
-    """Read the file; no rules where there is none. Raises ContractError for the first thing wrong."""
+def load_rules(file: Path, objectives: tuple[Objective, ...]) -> Rules:
+    """Read the file; no rules where there is none. Raises ContractError for the first thing wrong.
+
+    Args:
+        objectives: what the expression ``${targets}`` stands for, a rule for each target.
+    """
     if not file.exists():
         return Rules()
     root = read(file, "the file", ("links", "thresholds", "selectors", "parts", "upstream"))
@@ -114,7 +123,7 @@ def load_rules(file: Path) -> Rules:
         dashboard=_with(links, "dashboard", "{dashboard}"),
         thresholds=tuple(map(_threshold, root.entries("thresholds", "name", THRESHOLD_KEYS))),
         selectors=MappingProxyType({name: selectors.text(name) for name in selectors.values}),
-        parts=tuple(map(_part, root.entries("parts", "name", PART_KEYS))),
+        parts=tuple(_part(entry, objectives) for entry in root.entries("parts", "name", PART_KEYS)),
         upstream=MappingProxyType({name: upstream.texts(name) for name in upstream.values}),
     )
 
@@ -135,26 +144,51 @@ def _threshold(entry: Fields) -> Threshold:
     )
 
 
-def _part(entry: Fields) -> Part:
+def _part(entry: Fields, objectives: tuple[Objective, ...]) -> Part:
     recordings = entry.entries("recordings", "record", RECORDING_KEYS) if "recordings" in entry.values else ()
     return Part(
         name=entry.text("name"),
         title=entry.text("title"),
         dashboard=entry.text("dashboard"),
         environment=entry.text("environment", ""),
-        recordings=tuple(map(_recording, recordings)),
+        recordings=tuple(rule for each in recordings for rule in _recordings(each, objectives)),
         alerts=tuple(map(_alert, entry.entries("alerts", "alert", ALERT_KEYS))),
     )
 
 
-def _recording(entry: Fields) -> Recording:
+def _recordings(entry: Fields, objectives: tuple[Objective, ...]) -> Iterator[Recording]:
     labels = entry.within("labels")
-    return Recording(
+    rule = Recording(
         record=entry.text("record"),
         every=entry.text("every", ""),
         expr=entry.text("expr").strip(),
         labels=MappingProxyType({name: labels.text(name) for name in labels.values}),
     )
+    if rule.expr != TARGETS:
+        yield rule
+        return
+    for expr, of in _targets(objectives):
+        yield replace(rule, expr=expr, labels=MappingProxyType({**rule.labels, **of}))
+
+
+def _targets(objectives: tuple[Objective, ...]) -> Iterator[tuple[str, dict[str, str]]]:
+    """What is promised, as series: an alert that read it from the app would lose it with the app.
+
+    An environment without a target of its own has the default as soon as it was observed.
+    """
+    for objective in objectives:
+        of = {"slo": objective.name}
+        named = {name: target for name, target in objective.targets.items() if name != "default"}
+        for environment, target in named.items():
+            yield f"vector({number(target)})", {**of, "environment": environment}
+        others = f', environment!~"{"|".join(map(_quoted, named))}"' if named else ""
+        observed = f'slo:observed_seconds:30d{{slo="{objective.name}"{others}}}'
+        yield f"{number(objective.targets['default'])} + 0 * {observed}", of
+
+
+def _quoted(name: str) -> str:
+    """A name as a regular expression that stands in quotes in PromQL."""
+    return re.escape(name).replace("\\", "\\\\")
 
 
 def _alert(entry: Fields) -> Alert:

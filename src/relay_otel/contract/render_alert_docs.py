@@ -4,8 +4,8 @@ import re
 
 from relay_otel.contract.load import Contract
 from relay_otel.contract.load_rules import Alert
-from relay_otel.contract.render_rules import filler, number
-from relay_otel.contract.timing import Timing
+from relay_otel.contract.render_rules import filler
+from relay_otel.contract.timing import Timing, number
 
 HEAD = """\
 <!-- Generated from contract/rules.yaml by "make generate". Do not edit. -->

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from relay_otel.contract.as_yaml import as_yaml
+from relay_otel.contract.fields import ContractError
 
 URGENT = "ApiDown|ErrorBudgetBurn.+"
 """A pattern of the names of alerts that keep their routes."""
@@ -28,13 +29,13 @@ def render_reduced(text: str) -> str:
     """The text of alertmanager.reduced.yml.
 
     Raises:
-        ValueError: there is no route to dev-team whose intervals could be taken.
+        ContractError: there is no route to dev-team whose intervals could be taken.
     """
     config = yaml.safe_load(text)
     routes = config["route"]["routes"]
     developers = next((route for route in routes if route["receiver"] == DEVELOPERS), None)
     if developers is None:
-        raise ValueError(f"alertmanager.yml has no route to {DEVELOPERS}; add one, its intervals are needed.")
+        raise ContractError(f"alertmanager.yml has no route to {DEVELOPERS}; add one, its intervals are needed.")
     # Sources and Watchdog are the routes that name alerts; they stand first.
     first = next(at for at, route in enumerate(routes) if not _names_alerts(route))
     # The matcher on severity leaves sources of the user's own where they are.

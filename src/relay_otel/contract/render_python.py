@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from relay_otel.contract.load import Attribute, Contract
 from relay_otel.contract.load_rules import Rules
+from relay_otel.contract.tuning import tuned_by
 from relay_otel.definitions import SERIES_LIMIT, Definition, Label, Objective
 
 WIDTH = 110
@@ -102,7 +103,15 @@ def _objectives(objectives: tuple[Objective, ...]) -> str:
 def _thresholds(rules: Rules) -> str:
     thresholds = [f"{_quoted(each.name)}: {_number(each.value)},  # {each.unit}" for each in rules.thresholds]
     selectors = [f"{_quoted(name)}: {_quoted(pattern)}," for name, pattern in rules.selectors.items()]
-    return _mapping("THRESHOLDS", "float", thresholds) + "\n" + _mapping("SELECTORS", "str", selectors)
+    tuned = [f"{_quoted(alert)}: {_tuple(map(_quoted, names))}," for alert, names in tuned_by(rules).items()]
+    return "\n".join(
+        [
+            _mapping("THRESHOLDS", "float", thresholds),
+            _mapping("SELECTORS", "str", selectors),
+            "# Alert -> the thresholds that decide when it fires, its own first, then those of the rules it reads.",
+            _mapping("TUNED_BY", "tuple[str, ...]", tuned),
+        ]
+    )
 
 
 def _mapping(name: str, of: str, entries: list[str]) -> str:

@@ -8,13 +8,10 @@ from typing import Any
 from relay_otel.contract.as_yaml import as_yaml
 from relay_otel.contract.load import Contract
 from relay_otel.contract.load_rules import Alert, Part, Recording, Rules
-from relay_otel.contract.timing import Timing, as_text
+from relay_otel.contract.timing import Timing, as_text, number
 
 HEAD = '# Generated from contract/rules.yaml and contract/slos.yaml by "make generate". Do not edit.\n'
 HOLE = re.compile(r"\$\{([^}]*)\}")
-
-TARGETS = "${targets}"
-"""The expression that stands for a rule for each target of slos.yaml."""
 
 Group = dict[str, Any]
 
@@ -45,22 +42,19 @@ def render_kubernetes(contract: Contract) -> str:
     resource = {
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PrometheusRule",
-        "metadata": {
-            "name": "relay-otel",
-            "labels": {"app.kubernetes.io/name": "relay-otel", "prometheus": "relay-otel"},
-        },
+        "metadata": {"name": "relay-otel", "labels": {"app.kubernetes.io/name": "relay-otel"}},
         "spec": {"groups": groups},
     }
     return HEAD + as_yaml(resource)
 
 
 def _groups(contract: Contract, timing: Timing) -> dict[str, list[Group]]:
-    return {part.name: _part(contract, part, timing) for part in contract.rules.parts}
+    return {part.name: _part(contract.rules, part, timing) for part in contract.rules.parts}
 
 
-def _part(contract: Contract, part: Part, timing: Timing) -> list[Group]:
+def _part(rules: Rules, part: Part, timing: Timing) -> list[Group]:
     """Recordings by how often they are evaluated, then the alerts."""
-    fill = filler(contract.rules, timing)
+    fill = filler(rules, timing)
     groups: dict[str, Group] = {}
     for recording in part.recordings:
         every = recording.every
@@ -68,11 +62,10 @@ def _part(contract: Contract, part: Part, timing: Timing) -> list[Group]:
             groups[every] = {"name": f"relay.{part.name}.{every}".rstrip(".")}
             groups[every] |= {"interval": timing.duration(every)} if every else {}
             groups[every]["rules"] = []
-        targets = recording.expr == TARGETS
-        groups[every]["rules"] += _targets(contract, recording) if targets else [_recording(recording, fill)]
+        groups[every]["rules"].append(_recording(recording, fill))
     if part.alerts:
-        rules = [_alert(contract.rules, part, alert, timing) for alert in part.alerts]
-        groups["alerts"] = {"name": f"relay.{part.name}.alerts", "rules": rules}
+        alerts = [_alert(rules, part, alert, timing) for alert in part.alerts]
+        groups["alerts"] = {"name": f"relay.{part.name}.alerts", "rules": alerts}
     return list(groups.values())
 
 
@@ -81,30 +74,6 @@ def _recording(recording: Recording, fill: Callable[[str], str]) -> dict[str, An
     if recording.labels:
         rule["labels"] = dict(recording.labels)
     return rule
-
-
-def _targets(contract: Contract, recording: Recording) -> list[dict[str, Any]]:
-    """What is promised, as series: an alert that read it from the app would lose it with the app.
-
-    An environment without a target of its own has the default as soon as it was observed.
-    """
-    rules: list[dict[str, Any]] = []
-    for objective in contract.objectives:
-        named = {name: target for name, target in objective.targets.items() if name != "default"}
-        for environment, target in named.items():
-            labels = {"slo": objective.name, "environment": environment}
-            rules.append({"record": recording.record, "expr": f"vector({number(target)})", "labels": labels})
-        others = f', environment!~"{"|".join(map(_quoted, named))}"' if named else ""
-        expr = (
-            f'{number(objective.targets["default"])} + 0 * slo:observed_seconds:30d{{slo="{objective.name}"{others}}}'
-        )
-        rules.append({"record": recording.record, "expr": expr, "labels": {"slo": objective.name}})
-    return rules
-
-
-def _quoted(name: str) -> str:
-    """A name as a regular expression that stands in quotes in PromQL."""
-    return re.escape(name).replace("\\", "\\\\")
 
 
 def _alert(rules: Rules, part: Part, alert: Alert, timing: Timing) -> dict[str, Any]:
@@ -160,8 +129,3 @@ def _filled(hole: str, rules: Rules, timing: Timing) -> str:
 def le(bound: float) -> str:
     """A matcher for a bucket. Prometheus writes a whole bound as 1.0, and what is pushed to it by OTLP as 1."""
     return f'le=~"{bound:.0f}(\\\\.0)?"' if bound == int(bound) else f'le="{number(bound)}"'
-
-
-def number(value: float) -> str:
-    """A number as a person writes it."""
-    return str(int(value)) if value == int(value) else repr(value)

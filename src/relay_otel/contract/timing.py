@@ -60,3 +60,8 @@ def as_text(seconds: float) -> str:
         if milliseconds % size == 0:
             return f"{milliseconds // size}{unit}"
     return f"{milliseconds}ms"
+
+
+def number(value: float) -> str:
+    """A number as a person writes it."""
+    return str(int(value)) if value == int(value) else repr(value)

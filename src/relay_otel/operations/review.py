@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from relay_otel.operations.intervals import Interval, both, joined, seen, total, without
 from relay_otel.operations.mutes import Labels, Mutes
@@ -26,38 +25,6 @@ NOISY = 3
 """So many short ones are a habit."""
 WATCHDOG = "Watchdog"
 SOURCE_SEVERITY = "none"
-
-TUNED_BY: Mapping[str, Sequence[str]] = MappingProxyType(
-    {
-        "ErrorBudgetBurnFast": ["burn_fast", "burn_bad_requests"],
-        "ErrorBudgetBurnHigh": ["burn_high", "burn_bad_requests"],
-        "ErrorBudgetBurnSlow": ["burn_slow", "burn_bad_requests"],
-        "ErrorBudgetBurnChronic": ["burn_chronic", "burn_bad_requests"],
-        "ErrorBudgetLow": ["budget_low"],
-        "HighErrorRate": ["error_ratio", "error_requests"],
-        "HighClientErrorRate": ["client_error_ratio", "client_error_requests"],
-        "HighLatency": ["latency_seconds", "llm_latency_seconds", "latency_requests"],
-        "ApdexLow": ["apdex", "apdex_requests"],
-        "NoTraffic": ["traffic_floor"],
-        "DatabasePoolSaturated": ["pool_utilization"],
-        "SlowQueries": ["query_seconds", "query_count"],
-        "LLMErrorRatioHigh": ["llm_error_ratio", "llm_errors"],
-        "LLMLatencyHigh": ["llm_seconds", "llm_calls"],
-        "LLMCostSpike": ["cost_spike", "cost_floor"],
-        "LLMDailyBudget80": ["cost_warning"],
-        "CostLedgerStalled": ["spool_seconds"],
-        "WebVitalsPoor": ["lcp_poor", "inp_poor", "cls_poor", "web_samples"],
-        "WebVitalsNeedImprovement": ["lcp_good", "inp_good", "cls_good", "web_samples"],
-        "BrowserErrorBurst": ["web_error_burst", "web_errors"],
-        "CollectorRefused": ["points_per_second"],
-        "CollectorMemoryLimited": ["points_per_second"],
-        "CollectorExportFailing": ["points_per_second"],
-        "CollectorQueueNearlyFull": ["queue_full"],
-        "AlertmanagerFailedToSendAlerts": ["notification_failures"],
-        "RetentionTooShort": ["retention_seconds"],
-    }
-)
-"""Which thresholds of contract/rules.yaml make an alert fire less. An alert that is missing compares with none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from relay_otel.instruments import THRESHOLDS
+from relay_otel.instruments import THRESHOLDS, TUNED_BY
 from relay_otel.operations.intervals import total
-from relay_otel.operations.review import GAP_SECONDS, TUNED_BY, Review, Reviewed
+from relay_otel.operations.review import GAP_SECONDS, Review, Reviewed
 from relay_otel.operations.tables import duration, print_table
 
 LEGEND = (
