@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import NamedTuple
 
 from tools.alerting import Post, Sink
@@ -40,7 +39,6 @@ class Incident:
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
-        self._began = time.monotonic()
 
     def __call__(self, gone: float) -> str:
         """The scenario of the traffic, so many seconds after its begin."""

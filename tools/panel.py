@@ -231,7 +231,8 @@ def watch(running: Stack, users: Traffic, seconds: float | None, incident: Incid
             gone = time.monotonic() - began
             scenario, answers = users.scenario(), users.book.answers.total()
             product = Reading.of(running.product)
-            now = incident.phase(gone) if incident else ""  # before the messages that bring it on
+            # Before the messages are read: what brings a phase on is shown when it is.
+            now, over = (incident.phase(gone), incident.over()) if incident else ("", False)
             told = [f"{page.at - began_at:4.0f} s {page.to:24}{page.text}" for page in pages(running.pager)]
             if in_place:
                 direct = Reading.of(running.direct)
@@ -260,11 +261,10 @@ def watch(running: Stack, users: Traffic, seconds: float | None, incident: Incid
                 print(
                     f"{gone:4.0f} s {scenario:7}{answers:6} answers | {product.line()} | alerts: {alerts}", flush=True
                 )
-            if incident:
-                if incident.over():
-                    return
-                if gone > INCIDENT_SECONDS:
-                    raise StackError(f"The incident is not over after {gone:.0f} s: {incident.phase(gone)}.")
+            if over:
+                return
+            if incident and gone > INCIDENT_SECONDS:
+                raise StackError(f"The incident is not over after {gone:.0f} s: {now}.")
             pause = PANEL_SECONDS if in_place else LINE_SECONDS
             left = pause if seconds is None else began + seconds - time.monotonic()
             users.wait(min(pause, left))
