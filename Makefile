@@ -11,7 +11,7 @@ ARGS ?=
 
 help: ## this list
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | \
-	  while IFS=$$'\t' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
+	  while IFS=$$'\t' read -r name text; do printf '  make %-13s %s\n' "$$name" "$$text"; done
 
 # One virtual environment per lock file; made again when the lock or pyproject.toml changes.
 .venvs/%/.ready: requirements/%.lock pyproject.toml
@@ -51,17 +51,19 @@ tools-path: ## print the folder of the binaries
 demo: setup tools web ## the whole story with native binaries and a live panel; ARGS="--for 60 --check" ends by itself
 	@$(PY) tools/demo.py $(ARGS)
 
-generate: setup ## contract/ and the settings table -> Python, TypeScript, collector, docs
+generate: setup ## contract/, grafana/boards and the settings table -> Python, TypeScript, collector, rules, dashboards, docs
 	@$(PY) -m relay_otel.contract generate
+	@$(PY) -m grafana.build
 	@$(PY) tools/generate.py
 
-check: setup tools web ## format, lint, types, import layers, generated files fresh; rules and routes by promtool, pint, amtool, amlint
+check: setup tools web ## format, lint, types, import layers, generated files fresh; dashboards; rules and routes by promtool, pint, amtool, amlint
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports --no-cache
 	@$(PY) -m relay_otel.contract lint
 	@$(PY) -m relay_otel.contract generate --check
+	@$(PY) -m grafana.build --check
 	@$(PY) -m tools.rule_coverage
 	@$(PY) tools/generate.py --check
 	@cd web && node_modules/.bin/biome ci --error-on-warnings
@@ -85,6 +87,9 @@ test: setup-all tools web ## all tests: unit, contract, routes on two FastAPIs, 
 test-all: test ## the tests, and the proofs of minutes
 	$(PY) -m pytest -q -m slow --ignore tests/e2e/test_workers.py --ignore tests/genai tests $(ARGS)
 	$(PY) -m pytest -q tests/e2e/test_workers.py
+
+grafana-check: setup tools web ## every dashboard and query through a real Grafana in a container (needs Docker Compose), or through yours; ARGS="--url URL"
+	@$(PY) -m tools.grafana_check $(ARGS)
 
 soak: setup tools ## full load for minutes: memory, descriptors and counts stay right; ARGS="--for 600"
 	@$(PY) tools/soak.py $(ARGS)

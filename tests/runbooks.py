@@ -13,14 +13,11 @@ FENCE = re.compile(r"(?ms)^( *)```(\w+)\n(.*?)^\1```$")
 INLINE = re.compile(r"`(relay-otel [^`]+)`")
 
 READ_BY_RUNBOOKS_ONLY = {
-    "ALERTS": ("alertname", "alertstate", "environment", "severity", "team"),
     "alertmanager_config_last_reload_success_timestamp_seconds": (),
     "http_server_request_duration_count": ("http_response_status_code",),
     "otelcol_deltatocumulative_streams_limit": (),
     "otelcol_deltatocumulative_streams_tracked": (),
     "otelcol_exporter_in_flight_requests": ("exporter", "data_type"),
-    "otelcol_exporter_sent_metric_points": ("exporter",),
-    "otelcol_process_memory_rss": (),
     "otelcol_process_uptime": (),
     "probe_http_duration_seconds": ("environment", "phase"),
     "probe_http_status_code": ("environment",),
@@ -29,7 +26,6 @@ READ_BY_RUNBOOKS_ONLY = {
     "prometheus_notifications_dropped_total": ("alertmanager",),
     "prometheus_notifications_errors_total": ("alertmanager",),
     "prometheus_rule_group_iterations_missed_total": ("rule_group",),
-    "prometheus_rule_group_last_duration_seconds": ("rule_group",),
     "prometheus_sd_file_read_errors_total": (),
     "prometheus_target_scrape_pool_targets": ("scrape_job",),
     "prometheus_target_scrapes_sample_out_of_bounds_total": (),
@@ -40,7 +36,7 @@ READ_BY_RUNBOOKS_ONLY = {
     "scrape_duration_seconds": ("environment",),
     "scrape_samples_scraped": ("environment",),
 }
-"""Series of Prometheus, the collector and others that no rule reads, so that the contract does not list them.
+"""Series of Prometheus, the collector and others that no rule or dashboard reads, so that the contract lists them not.
 
 That they exist is shown by tests/e2e/test_runbook_queries.py.
 """

@@ -47,6 +47,7 @@ USUAL_PORTS = {
 
 PACE = 0.1  # of the provider: most answers come within the latency objective of 0.5 s
 LLM_TIMEOUT_SECONDS = 2.0
+BUDGET_USD = 25.0  # a day; the demo spends about one in two minutes
 JOB_SECONDS = 1.0  # between rounds of the app's background job
 
 
@@ -173,6 +174,8 @@ def stack(*, usual_ports: bool, database: str = "") -> Iterator[Stack]:
                 "RELAY_STAGE": STAGE,
                 "OTEL_EXPORTER_OTLP_ENDPOINT": collector.otlp_endpoint,
                 "RELAY_OTEL_BROWSER_COLLECTOR": collector.browser_endpoint,
+                "RELAY_OTEL_LLM_BUDGET_DAY_USD": str(BUDGET_USD),
+                "RELAY_OTEL_LLM_BUDGET_MONTH_USD": str(BUDGET_USD * 20),
                 "RELAY_OTEL_BROWSER_RATE": "0",  # all visitors come from one address
                 "OTEL_METRIC_EXPORT_INTERVAL": str(round(INTERVAL_SECONDS * 1000)),
             },

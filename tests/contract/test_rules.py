@@ -48,11 +48,14 @@ parts:
       - alert: Slow
         severity: high
         team: ops
+        panel: 3
         for: 5m
         expr: slow:ratio > ${slow_share} and on (environment) up offset 1h
         summary: "{{ $labels.environment }} is slow"
         description: >-
           {{ $value }} of the requests took longer than ${slow_seconds} s; the limit is ${slow_share:percent}.
+ranges:
+  slow:ratio: [0, 1]
 upstream:
   up: [job, instance, environment]
 """  # noqa: E501
@@ -77,7 +80,7 @@ def small(tmp_path: Path) -> Contract:
 # what stands there -> what takes its place -> the sentence, after the folder
 UNREADABLE = [
     ("links:\n", "link:\n",
-     "the file has the unknown key 'link'; known are links, thresholds, selectors, parts and upstream."),
+     "the file has the unknown key 'link'; known are links, thresholds, selectors, parts, ranges and upstream."),
     ("  runbook: https://books.example/{alert}.md\n", "",
      "runbook of links of the file is missing; write text, in quotes if YAML takes it for something else."),
     ("{alert}.md", "books.md",
@@ -109,7 +112,13 @@ UNREADABLE = [
      "summary of Slow is missing; write text, in quotes if YAML takes it for something else."),
     ("for: 5m", "hold: 5m",
      "Slow has the unknown key 'hold'; "
-     "known are alert, severity, team, for, keep_firing_for, expr, summary and description."),
+     "known are alert, severity, team, panel, for, keep_firing_for, expr, summary and description."),
+    ("panel: 3", "panel: three",
+     "panel of Slow is 'three'; write a whole number of at least 1."),
+    ("slow:ratio: [0, 1]", "slow:ratio: [1, 0]",
+     "slow:ratio of ranges of the file is [1, 0]; write the least and the most, such as [0, 3600]."),
+    ("slow:ratio: [0, 1]", "slow:ratio: 1",
+     "slow:ratio of ranges of the file is 1; write a list of numbers."),
     ("up: [job, instance, environment]", "up: job",
      "up of upstream of the file is 'job'; write a list of texts, each in quotes."),
 ]  # fmt: skip
@@ -148,12 +157,14 @@ BROKEN = [
      [f"slow_seconds: 0.4 is no bucket edge of {DURATION}."]),
     ("thresholds_are_edges", ", edge_of: http_request_duration_seconds", "",
      ["slow:ratio: the threshold slow_seconds chooses a bucket; say with edge_of: of which histogram."]),
-    ("names_stand_once", "upstream:\n",
+    ("names_stand_once", "ranges:\n",
      '      - {alert: Slow, severity: low, team: dev, expr: up == 0, '
-     'summary: "{{ $labels.environment }}", description: "{{ $value }}"}\nupstream:\n',
+     'summary: "{{ $labels.environment }}", description: "{{ $value }}"}\nranges:\n',
      ["Slow: the name stands twice."]),
     ("names_stand_once", "alert: Slow", "alert: slow-requests",
      ["slow-requests: an alert's name is words in capitals without spaces, as its runbook's file is."]),
+    ("ranges_are_of_series", "slow:ratio: [0, 1]", "slow:ration: [0, 1]",
+     ["slow:ration: it has a range, and nobody emits it; correct the name under ranges."]),
     ("durations_are_durations", "for: 5m", "for: 5 minutes",
      ["Slow: for is '5 minutes'; write a number and one of ms, s, m, h, d, w."]),
     ("durations_are_durations", "      - record: slo:target_percent\n        every: 1m",
@@ -229,6 +240,9 @@ KNOWN = {"x": frozenset({"a", "b"}), "y_bucket": frozenset({"a", "le"})}
         ("histogram_quantile(0.5, sum by (le, a) (rate(y_bucket[5m])))", {"a"}, []),
         ('label_replace(x, "c", "1", "", "")', {"a", "b", "c"}, []),
         ("2 * -(x)", {"a", "b"}, []),
+        ("topk(3, x)", {"a", "b"}, []),
+        ("time() - x and on (a) x", {"a", "b"}, []),
+        ('label_join(x, "c", "", "a")', {"a", "b", "c"}, []),
         ("x or y_bucket", {"a", "b", "le"}, []),
         ("vector(1)", set(), []),
         ('{c="1"}', {"c", "job", "instance"}, []),
@@ -383,7 +397,8 @@ def test_the_rules_of_the_small_contract(small: Contract) -> None:
                             "summary": "{{ $labels.environment }} is slow",
                             "description": "{{ $value }} of the requests took longer than 0.5 s; the limit is 5 %.",
                             "runbook_url": "https://books.example/Slow.md",
-                            "dashboard_url": "https://boards.example/d/board",
+                            "dashboard_url": "https://boards.example/d/board?viewPanel=3"
+                            "&var-environment={{ $labels.environment | urlquery }}",
                         },
                     }
                 ],

@@ -16,6 +16,7 @@ from relay_otel.contract.lint_rules import series
 from relay_otel.contract.load import load
 from relay_otel.contract.load_rules import Alert, Rules
 from relay_otel.contract.promql_labels import Labels, read_expression
+from relay_otel.contract.render_rules import panel_url
 from tests.runbooks import FOLDER, READ_BY_RUNBOOKS_ONLY, Runbook, read_runbooks
 from tools.process import ROOT
 
@@ -74,8 +75,8 @@ def form_problems(runbook: Runbook, alert: Alert, muted_by: set[str]) -> Iterato
 
 def dashboard_problems(runbook: Runbook, rules: Rules) -> Iterator[str]:
     """The link is the one that the alert carries."""
-    (uid,) = [part.dashboard for part in rules.parts if runbook.name in {alert.name for alert in part.alerts}]
-    url = rules.dashboard.format(dashboard=uid)
+    ((part, alert),) = [(part, each) for part in rules.parts for each in part.alerts if each.name == runbook.name]
+    url = panel_url(rules, part, alert)
     if f"]({url})" not in runbook.sections.get("Dashboard", ""):
         yield f"Dashboard does not link {url}"
 
@@ -307,8 +308,9 @@ def test_an_inhibition_that_is_added_makes_the_headline_stale():
     assert list(form_problems(SOUND, ALERT, muted_by["HighErrorRate"]))
 
 
-def test_another_dashboard_is_noticed():
-    assert list(dashboard_problems(changed("/d/system-health", "/d/database"), RULES))
+@pytest.mark.parametrize(("right", "wrong"), [("/d/system-health", "/d/database"), ("viewPanel=6", "viewPanel=7")])
+def test_another_dashboard_is_noticed(right: str, wrong: str):
+    assert list(dashboard_problems(changed(right, wrong), RULES))
 
 
 @pytest.mark.parametrize(

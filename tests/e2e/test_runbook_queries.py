@@ -36,7 +36,6 @@ COMMANDS = [
 
 QUIET = {
     "api_call_errors_client_total": "no API call of the simulated visitors' pages fails",
-    "llm_budget_usd": "the demo sets no budget",
     "llm_unpriced_calls_total": "each of the demo's models has a price",
     "cost_events_repaired_total": "the demo logs no event that needs repair",
     'database_queries_total{status!="success"}': "no query of the demo fails",

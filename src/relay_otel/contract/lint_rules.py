@@ -105,12 +105,21 @@ def names_exist(contract: Contract) -> Iterator[str]:
             yield f"{name}: {problem}; correct it, or list it under upstream."
 
 
+def ranges_are_of_series(contract: Contract) -> Iterator[str]:
+    """The range of a name that nobody has is looked up by nobody."""
+    known = {*series(contract), *(definition.name for definition in contract.definitions)}
+    for name in contract.rules.ranges:
+        if name not in known:
+            yield f"{name}: it has a range, and nobody emits it; correct the name under ranges."
+
+
 CHECKS: tuple[Callable[[Contract], Iterator[str]], ...] = (
     thresholds_are_edges,
     names_stand_once,
     durations_are_durations,
     alerts_say_how_much,
     names_exist,
+    ranges_are_of_series,
 )
 
 

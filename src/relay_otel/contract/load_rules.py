@@ -19,7 +19,17 @@ Severity = Literal["critical", "high", "medium", "low", "none"]
 
 PART_KEYS = ("name", "title", "dashboard", "environment", "recordings", "alerts")
 RECORDING_KEYS = ("record", "every", "expr", "labels")
-ALERT_KEYS = ("alert", "severity", "team", "for", "keep_firing_for", "expr", "summary", "description")
+ALERT_KEYS = (
+    "alert",
+    "severity",
+    "team",
+    "panel",
+    "for",
+    "keep_firing_for",
+    "expr",
+    "summary",
+    "description",
+)
 THRESHOLD_KEYS = ("name", "value", "unit", "edge_of", "why")
 TARGETS = "${targets}"
 """The expression that stands for a rule for each target of slos.yaml."""
@@ -62,6 +72,8 @@ class Alert:
     expr: str
     summary: str
     description: str
+    panel: int
+    """The id of the panel that shows it in the part's dashboard; 0 for the dashboard as a whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +98,8 @@ class Rules:
     thresholds: tuple[Threshold, ...] = ()
     selectors: Mapping[str, str] = field(default_factory=dict)
     parts: tuple[Part, ...] = ()
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """The least and the most that a series' value can be, where its unit does not say it."""
     upstream: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Metrics that are not the contract's, with the labels they have."""
 
@@ -114,9 +128,10 @@ def load_rules(file: Path, objectives: tuple[Objective, ...]) -> Rules:
     """
     if not file.exists():
         return Rules()
-    root = read(file, "the file", ("links", "thresholds", "selectors", "parts", "upstream"))
+    root = read(file, "the file", ("links", "thresholds", "selectors", "parts", "ranges", "upstream"))
     links = root.within("links", ("runbook", "dashboard"))
     selectors = root.within("selectors")
+    ranges = root.within("ranges")
     upstream = root.within("upstream")
     return Rules(
         runbook=_with(links, "runbook", "{alert}"),
@@ -124,6 +139,7 @@ def load_rules(file: Path, objectives: tuple[Objective, ...]) -> Rules:
         thresholds=tuple(map(_threshold, root.entries("thresholds", "name", THRESHOLD_KEYS))),
         selectors=MappingProxyType({name: selectors.text(name) for name in selectors.values}),
         parts=tuple(_part(entry, objectives) for entry in root.entries("parts", "name", PART_KEYS)),
+        ranges=MappingProxyType({name: _range(ranges, name) for name in ranges.values}),
         upstream=MappingProxyType({name: upstream.texts(name) for name in upstream.values}),
     )
 
@@ -132,6 +148,13 @@ def _with(links: Fields, key: str, hole: str) -> str:
     if hole not in links.text(key):
         raise links.wrong(key, f"write the address with {hole} where the name belongs")
     return links.text(key)
+
+
+def _range(ranges: Fields, name: str) -> tuple[float, float]:
+    match ranges.numbers(name):
+        case (low, high) if low < high:
+            return low, high
+    raise ranges.wrong(name, "write the least and the most, such as [0, 3600]")
 
 
 def _threshold(entry: Fields) -> Threshold:
@@ -201,4 +224,5 @@ def _alert(entry: Fields) -> Alert:
         expr=entry.text("expr").strip(),
         summary=entry.text("summary"),
         description=entry.text("description").strip(),
+        panel=entry.whole("panel", 0),
     )

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 import promql_parser as promql
 
 Labels = frozenset[str]
+CHOOSING = frozenset({"topk", "bottomk", "limitk", "limit_ratio"})
+"""Aggregations that give some of their series as they are."""
 
 
 @dataclass
@@ -74,6 +76,8 @@ def _selected(node: promql.VectorSelector, known: Mapping[str, Labels], reading:
 
 def _aggregated(node: promql.AggregateExpr, known: Mapping[str, Labels], reading: Reading) -> Labels:
     inner = _labels(node.expr, known, reading)
+    if str(node.op) in CHOOSING:
+        return inner
     if node.modifier is None:
         return frozenset()
     listed = frozenset(node.modifier.labels)
@@ -84,7 +88,7 @@ def _aggregated(node: promql.AggregateExpr, known: Mapping[str, Labels], reading
 
 def _combined(node: promql.BinaryExpr, known: Mapping[str, Labels], reading: Reading) -> Labels:
     left, right = _labels(node.lhs, known, reading), _labels(node.rhs, known, reading)
-    if isinstance(node.lhs, promql.NumberLiteral) or isinstance(node.rhs, promql.NumberLiteral):
+    if _is_number(node.lhs) or _is_number(node.rhs):
         return left | right
     matching = node.modifier.matching if node.modifier else None
     if matching and matching.type == promql.LabelModifierType.Include:
@@ -95,11 +99,17 @@ def _combined(node: promql.BinaryExpr, known: Mapping[str, Labels], reading: Rea
     return left
 
 
+def _is_number(node: promql.Expr) -> bool:
+    if isinstance(node, promql.Call):
+        return node.func.name in ("time", "scalar")
+    return isinstance(node, promql.NumberLiteral)
+
+
 def _called(node: promql.Call, known: Mapping[str, Labels], reading: Reading) -> Labels:
     labels: Labels = frozenset()
     for argument in node.args:
         labels |= _labels(argument, known, reading)
-    if node.func.name == "label_replace":
+    if node.func.name in ("label_replace", "label_join"):
         labels |= {node.args[1].val}
     elif node.func.name == "histogram_quantile":
         if "le" not in labels:

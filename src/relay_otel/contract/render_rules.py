@@ -91,9 +91,22 @@ def _alert(rules: Rules, part: Part, alert: Alert, timing: Timing) -> dict[str, 
         "summary": fill(alert.summary),
         "description": fill(alert.description),
         "runbook_url": rules.runbook.format(alert=alert.name),
-        "dashboard_url": rules.dashboard.format(dashboard=part.dashboard),
+        "dashboard_url": panel_url(rules, part, alert),
     }
+    if not part.environment:  # else it is of no environment that a dashboard could choose
+        chosen = "var-environment={{ $labels.environment | urlquery }}"
+        rule["annotations"]["dashboard_url"] = _asking(rule["annotations"]["dashboard_url"], chosen)
     return rule
+
+
+def panel_url(rules: Rules, part: Part, alert: Alert) -> str:
+    """The address of the panel that shows an alert."""
+    url = rules.dashboard.format(dashboard=part.dashboard)
+    return _asking(url, f"viewPanel={alert.panel}") if alert.panel else url
+
+
+def _asking(url: str, asked: str) -> str:
+    return f"{url}{'&' if '?' in url else '?'}{asked}"
 
 
 def filler(rules: Rules, timing: Timing) -> Callable[[str], str]:

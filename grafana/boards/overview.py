@@ -1,0 +1,164 @@
+"""The home page: one look says whether all is well, and where to look if not."""
+
+from grafana.board import Board, Row, where
+from grafana.panels import Column, Panel, Query, lines, number, rows
+from grafana.quantities import RATIO, REQUESTS_PER_SECOND, SECONDS, USD
+from relay_otel.contract.load import Contract
+
+HERE = where()
+FIRED = where('severity!="none"')
+FIRING = where('alertstate="firing"', 'severity!="none"')
+AVAILABILITY = where('slo="availability"')
+JUDGED = f"sum by (environment) (slo:requests:increase30d{AVAILABILITY})"
+
+
+def board(contract: Contract) -> Board:
+    limit = contract.rules.threshold
+    return Board(
+        uid="overview",
+        title="Overview - Relay AI",
+        says="Is all well, and if not, where?",
+        tags=("overview",),
+        rows=(
+            Row("", _now(limit("error_ratio"), limit("latency_seconds"), limit("lcp_good"), limit("lcp_poor"))),
+            Row("", (_firing(contract.rules.runbook),)),
+            Row("", _over_time()),
+        ),
+    )
+
+
+def _now(error_ratio: float, latency: float, good: float, poor: float) -> tuple[Panel, ...]:
+    return (
+        number(
+            1,
+            "Requests that succeed",
+            Query(f"api:success_rate:5m{HERE} and api:requests:rate:5m > 0", "{{environment}}"),
+            RATIO,
+            "Share of requests of the last five minutes that did not end in a 5xx status.",
+            levels=((None, "red"), (1 - error_ratio, "yellow"), (0.99, "green")),
+            empty="no traffic",
+            to="system-health",
+            width=4,
+            see="HighErrorRate",
+        ),
+        number(
+            2,
+            "P95 of requests",
+            Query(f"api:request_duration:p95:5m{HERE}", "{{environment}}"),
+            SECONDS,
+            "95 % of the requests of the last five minutes were faster than this.",
+            levels=((None, "green"), (latency / 2, "yellow"), (latency, "red")),
+            empty="no traffic",
+            to="http-endpoints",
+            width=4,
+            see="HighLatency",
+        ),
+        number(
+            3,
+            "Traffic",
+            Query(f"api:requests:rate:5m{HERE}", "{{environment}}"),
+            REQUESTS_PER_SECOND,
+            "Requests per second over five minutes.",
+            to="http-endpoints",
+            width=4,
+            see="NoTraffic",
+        ),
+        number(
+            4,
+            "Error budget left",
+            Query(f"error_budget_remaining_seconds{HERE} and on (environment) {JUDGED} > 0", "{{environment}}"),
+            SECONDS,
+            "Time of full failure at average traffic that the availability objective still allows within 30 days.",
+            levels=((None, "red"), (0.001, "yellow"), (600, "green")),
+            empty="no traffic",
+            to="slo",
+            width=4,
+            see="ErrorBudgetLow",
+        ),
+        number(
+            5,
+            "Models, last 24 hours",
+            Query(f"cost:usd:24h{HERE}", "{{environment}}"),
+            USD,
+            "US dollars that calls of language models cost.",
+            empty="no calls",
+            to="llm-cost",
+            width=4,
+            see="LLMDailyBudget80",
+        ),
+        number(
+            6,
+            "Slowest page, LCP p75",
+            Query(f"max by (environment) (largest_contentful_paint_seconds:p75{HERE})", "{{environment}}"),
+            SECONDS,
+            "Three views in four of the slowest page had their largest element by then.",
+            levels=((None, "green"), (good, "yellow"), (poor, "red")),
+            empty="no views",
+            to="web-vitals",
+            width=4,
+            see="WebVitalsPoor",
+        ),
+    )
+
+
+def _firing(runbook: str) -> Panel:
+    labels = {"severity": "Severity", "alertname": "Alert", "environment": "Environment"}
+    by = ", ".join(labels)
+    return rows(
+        10,
+        "Alerts that fire",
+        labels,
+        [
+            Column(
+                "For",
+                f"time() - max by ({by}) (ALERTS_FOR_STATE{FIRED}) and on ({by}) max by ({by}) (ALERTS{FIRING})",
+                SECONDS,
+            )
+        ],
+        "What is wrong now, and for how long. Its name leads to its runbook.",
+        links={"alertname": ("Runbook", runbook.format(alert="${__value.raw}"))},
+        empty="none",
+        height=7,
+        see="Watchdog",
+    )
+
+
+def _over_time() -> tuple[Panel, ...]:
+    return (
+        lines(
+            7,
+            "Requests",
+            [
+                Query(
+                    f"sum(api:requests:rate:5m{HERE} - api:errors:rate:5m - api:client_errors:rate:5m)",
+                    "answered",
+                ),
+                Query(f"sum(api:client_errors:rate:5m{HERE})", "refused (4xx)"),
+                Query(f"sum(api:errors:rate:5m{HERE})", "failed (5xx)"),
+            ],
+            REQUESTS_PER_SECOND,
+            "Requests per second over five minutes, by how they ended; the top is all of them.",
+            stacked=True,
+            colors={"answered": "green", "refused (4xx)": "orange", "failed (5xx)": "red"},
+            width=8,
+            see="HighErrorRate",
+        ),
+        lines(
+            8,
+            "Cost of models an hour",
+            Query(f"sum by (environment) (cost:usd:rate:5m{HERE}) * 3600", "{{environment}}"),
+            USD,
+            "US dollars an hour, over five minutes.",
+            width=8,
+            see="LLMCostSpike",
+        ),
+        lines(
+            9,
+            "Database statements, p95",
+            Query(f"db:query_duration:p95:5m{HERE}", "{{environment}} {{operation}}"),
+            SECONDS,
+            "95 % of the statements of five minutes were faster than this.",
+            width=8,
+            see="SlowQueries",
+        ),
+    )

@@ -1,0 +1,138 @@
+"""Every query of every panel, variable and annotation, as Grafana sends it, against the demo's Prometheus.
+
+The demo runs with its traffic and simulated visitors, a deployment and a maintenance. What Grafana itself makes of the
+answers cannot be shown here: docs/verification.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from examples.relay_chat.visitors import Visitors
+from grafana.quiet import QUIET
+from grafana.targets import Board, Target, boards, panels, targets
+from relay_otel.contract.load import load
+from relay_otel.operations import deploy_start, maintenance_start
+from tests.dashboards import Viewer, loud
+from tools.chat_stack import CHAPTERS, STAGE, Traffic, in_turn, stack
+from tools.process import await_
+from tools.stack import Collector, Prometheus, Server, uvicorn
+
+CONTRACT = load(Path(__file__).resolve().parents[2] / "contract")
+CHAPTER_SECONDS = 4.0
+SETTLING_SECONDS = 120.0
+SHOWN_SECONDS = 120
+
+
+@pytest.fixture
+def viewer() -> Iterator[Viewer]:
+    with contextlib.ExitStack() as each:
+        demo = each.enter_context(stack(usual_ports=False))
+        deploy_start("1.4.2", environment=STAGE, endpoint=demo.collector.otlp_endpoint)
+        maintenance_start("database", environment=STAGE, endpoint=demo.collector.otlp_endpoint)
+        each.enter_context(Traffic(demo.app.url, in_turn(CHAPTER_SECONDS * len(CHAPTERS))))
+        each.enter_context(Visitors(demo.app.url, None))
+        yield Viewer(demo.product, CONTRACT, scrape=2, seconds=SHOWN_SECONDS)
+
+
+def renamed(board: Board, old: str, new: str) -> Board:
+    """A dashboard that asks for another name, as if the metric had been renamed."""
+    changed = copy.deepcopy(board)
+    for panel in panels(changed):
+        for target in panel["targets"]:
+            target["expr"] = target["expr"].replace(old, new)
+    return changed
+
+
+def test_every_panel_shows_something_true(viewer: Viewer, subtests: pytest.Subtests) -> None:
+    """No panel is empty but those that QUIET gives a reason for, and what it shows is possible.
+
+    One test, since the stack takes ten seconds to start, and tests are spread over processes.
+    """
+    ours = boards()
+    with subtests.test("every target of every panel"):
+
+        def wrong() -> list[str]:
+            return [each for board in ours.values() for each in loud(viewer.problems(board), QUIET)]
+
+        await_(lambda: not wrong(), lambda: "\n".join(["Wrong:", *wrong(), ""]), SETTLING_SECONDS)
+
+    with subtests.test("each entry of QUIET is in a query that gives nothing"):
+        empty = [each.expr for board in ours.values() for each in viewer.problems(board) if each.empty]
+        assert {part for part in QUIET if not any(part in expr for expr in empty)} == set()
+
+    with subtests.test("negative control: a metric that is renamed empties its panels, or is noticed by its label"):
+        for name in ("http_requests_total", "api:error_rate:5m", "llm_tokens_total", "database_up"):
+            asking = [board for board in ours.values() if any(name in target.expr for target in targets(board))]
+            assert asking, name
+            for board in asking:
+                found = loud(viewer.problems(renamed(board, name, f"new_{name}")), QUIET)
+                assert any(f"new_{name}" in each for each in found), (name, board["uid"])
+
+    with subtests.test("negative control: what cannot be is noticed"):
+        board = ours["system-health"]
+        for expr, unit, said in (
+            ("api:error_rate:5m / 0", "percentunit", "it is not finite"),
+            ("2 + api:error_rate:5m", "percentunit", "can be from 0 to 1"),
+            ("101 + api:error_rate:5m", "percent", "can be from 0 to 100"),
+            ("7200 + api:error_rate:5m", "s", "can be from 0 to 3600"),
+            ("error_budget_remaining_seconds - 9e9", "s", "can be from -2.592e+06 to 2.592e+06"),
+            ("-1 - api:error_rate:5m", "currencyUSD", "can be from 0 to inf"),
+            ("sum(", "short", "refuses the query"),
+        ):
+            target = Target("system-health", "P", 1, "A", expr, True, unit, "")
+            assert any(said in each.says for each in viewer.of(target, board)), expr
+        named = Target("system-health", "P", 1, "A", "1 - api:error_rate:5m / 2", True, "percentunit", "{{endpoint}}")
+        assert [each.says for each in viewer.of(named, board)] == ["no series has the label endpoint of its name"]
+
+
+KEEPING = [
+    ("system-health", 1),
+    ("overview", 1),
+    ("slo", 1),
+    ("slo", 2),
+    ("slo", 3),
+    ("web-vitals", 4),
+    ("database", 2),
+]
+"""(dashboard, panel) of what says that all is well: without traffic it must say nothing."""
+
+
+def test_without_traffic_nothing_is_claimed() -> None:
+    """Before anything was scraped, and of an app that nobody asks: no query is refused, nothing is divided by zero, and
+    no panel shows 100 %."""
+    ours = boards()
+
+    def shown(viewer: Viewer, board: str, panel: int) -> int:
+        return sum(
+            len(viewer.series(target, ours[board])) for target in targets(ours[board]) if target.panel_id == panel
+        )
+
+    def wrong(viewer: Viewer) -> list[str]:
+        return [str(each) for board in ours.values() for each in viewer.problems(board) if not each.empty]
+
+    with Collector() as collector, Prometheus(targets={}, interval=1, time_scale=30) as nothing:
+        viewer = Viewer(nothing, CONTRACT, scrape=1, seconds=60)
+        assert wrong(viewer) == []
+        assert [each for each in KEEPING if shown(viewer, *each)] == []
+
+        environment = {
+            "OTEL_SERVICE_NAME": "idle",
+            "RELAY_STAGE": "idle",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": collector.otlp_endpoint,
+            "OTEL_METRIC_EXPORT_INTERVAL": "500",
+        }
+        with (
+            Server(uvicorn("tests.e2e.incident_app:app"), environment=environment, name="an idle app"),
+            Prometheus(targets=collector.targets, interval=1, time_scale=30) as prometheus,
+        ):
+            viewer = Viewer(prometheus, CONTRACT, scrape=1, seconds=60)
+            recorded = 'api:success_rate:5m{environment="idle"} and on (environment) error_budget_remaining_seconds'
+            await_(lambda: prometheus.query(recorded), "the rules record nothing of an idle app", 60)
+            assert wrong(viewer) == []
+            assert [each for each in KEEPING if shown(viewer, *each)] == []
