@@ -164,6 +164,25 @@ def panel_units_rule(board: Board, known: Mapping[str, Labels]) -> Iterator[str]
             yield f"{_where(target)} has the unit {target.unit!r}, which is none of quantities.py."
 
 
+def units_are_the_metrics(board: Board, known: Mapping[str, Labels]) -> Iterator[str]:
+    """Names carry their unit, by the contract: seconds are shown as seconds, dollars as dollars or as a share."""
+    for target in _of_panels(board):
+        for name in re.findall(r"[a-z_][\w:]*", target.expr):
+            if name in known and target.unit not in (allowed := _units_of(name, target.expr)):
+                yield f"{_where(target)} shows {name} as {target.unit}, not as {' or '.join(allowed)}."
+
+
+def _units_of(name: str, expr: str) -> tuple[str, ...]:
+    """The units in which a series can be shown; all of ours where its name does not say."""
+    if "usd" in name:
+        return units.Dollars, units.PercentUnit
+    timed = "seconds" in name or "duration" in name
+    quantile = (name.endswith("_bucket") and "histogram_quantile" in expr) or re.search(r":p\d\d(:|$)", name)
+    if timed and "timestamp" not in name and (quantile or name.endswith("_seconds")):
+        return (units.Seconds,)
+    return tuple(BY_UNIT)
+
+
 def panel_no_targets_rule(board: Board, known: Mapping[str, Labels]) -> Iterator[str]:
     """A panel that asks nothing shows nothing."""
     for panel in panels(board):
@@ -270,6 +289,7 @@ CHECKS: tuple[Check, ...] = (
     panel_datasource_rule,
     panel_title_description_rule,
     panel_units_rule,
+    units_are_the_metrics,
     panel_no_targets_rule,
     panels_say_when_empty,
     target_promql_rule,

@@ -99,6 +99,14 @@ def ask(expr: str) -> Callable[[dict[str, Board]], None]:
     return change("P.targets.0.expr", expr)
 
 
+def both(*changes: Callable[[dict[str, Board]], None]) -> Callable[[dict[str, Board]], None]:
+    def changed(all: dict[str, Board]) -> None:
+        for each in changes:
+            each(all)
+
+    return changed
+
+
 GONE = object()
 HERE = '{environment=~"$environment"}'
 
@@ -150,6 +158,15 @@ BROKEN: Mapping[str, list[tuple[Callable[[dict[str, Board]], None], str]]] = {
     "panel_units_rule": [
         (change("P.fieldConfig.defaults.unit", "ratio"), "has the unit 'ratio'"),
         (change("P.fieldConfig.defaults.unit", GONE), "has the unit ''"),
+    ],
+    "units_are_the_metrics": [
+        (ask(f"http:request_duration:p95:5m{HERE}"), "shows http:request_duration:p95:5m as percentunit, not as s"),
+        (ask(f"cost_spool_oldest_seconds{HERE}"), "shows cost_spool_oldest_seconds as percentunit, not as s"),
+        (
+            ask(f"histogram_quantile(0.5, rate(http_request_duration_seconds_bucket{HERE}[5m]))"),
+            "shows http_request_duration_seconds_bucket as percentunit, not as s",
+        ),
+        (both(change("P.fieldConfig.defaults.unit", "short"), ask(f"cost:usd:24h{HERE}")), "not as currencyUSD"),
     ],
     "panel_no_targets_rule": [
         (change("P.targets", []), "asks nothing"),

@@ -1,0 +1,1 @@
+"""Pictures of the dashboards for review and docs. They look like Grafana's, but Grafana did not draw them."""
