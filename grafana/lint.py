@@ -107,7 +107,7 @@ def variables_are_declared_and_used(board: Board, known: Mapping[str, Labels]) -
     """Grafana sends an unknown ``$name`` as it stands; a control that changes nothing is a lie."""
     declared = {each["name"] for each in board["templating"]["list"]}
     asked = [target.expr for target in targets(board)] + [selector for selector, _ in variables(board).values()]
-    used = {name for expr in asked for name in re.findall(r"\$\{?(\w+)", expr) if not name.startswith("__")}
+    used = {name for expr in asked for name in re.findall(r"\$\{?([A-Za-z_]\w*)", expr) if not name.startswith("__")}
     for name in sorted(used - declared):
         yield f"${name} is used and not declared."
     for name in sorted(declared - used - {"datasource"}):
@@ -255,7 +255,7 @@ def _of_panels(board: Board) -> list[Target]:
 
 def _read(expr: str, board: Board, known: Mapping[str, Labels]) -> Reading:
     chosen = everything(board)
-    undeclared = {name: ".+" for name in re.findall(r"\$\{?(\w+)", expr) if not name.startswith("__")}
+    undeclared = {name: ".+" for name in re.findall(r"\$\{?([A-Za-z_]\w*)", expr) if not name.startswith("__")}
     return read_expression(fill(expr, {**undeclared, **chosen}, step=STEP, range_seconds=RANGE), known)
 
 

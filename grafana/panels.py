@@ -278,7 +278,7 @@ def _finish(
     """What all kinds have."""
     panel.id(id).title(title).description(says).datasource(DATASOURCE).span(width).height(height)
     panel.unit(quantity.unit)
-    if quantity.decimals is not None:
+    if quantity.decimals is not None and not as_table:  # a column has its own
         panel.decimals(quantity.decimals)
     for ref, query in zip(_references(queries), queries, strict=True):
         target = prometheus.Dataquery().ref_id(ref).expr(query.expr).legend_format(query.legend).datasource(DATASOURCE)

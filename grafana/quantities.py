@@ -35,7 +35,7 @@ PER_SECOND = Quantity(units.OpsPerSecond)
 PER_MINUTE = Quantity(units.OpsPerMinute)
 USD = Quantity(units.Dollars, decimals=2)
 BYTES = Quantity(units.BytesIEC)
-COUNT = Quantity(units.Short, decimals=0)
+COUNT = Quantity(units.LocaleFormat, decimals=0)
 TIMES = Quantity(units.Short, decimals=1)
 """How many times as much."""
 SCORE = Quantity(units.Short, high=10, decimals=2)
@@ -45,6 +45,6 @@ FLAG = Quantity(units.Short, high=1, decimals=0)
 
 BY_UNIT: Mapping[str, Quantity] = {
     each.unit: each
-    for each in (RATIO, PERCENT, SECONDS, REQUESTS_PER_SECOND, PER_SECOND, PER_MINUTE, USD, BYTES, COUNT)
+    for each in (RATIO, PERCENT, SECONDS, REQUESTS_PER_SECOND, PER_SECOND, PER_MINUTE, USD, BYTES, COUNT, TIMES)
 }
 """What stands in a dashboard is the unit alone; scores, times and flags are plain numbers there."""

@@ -15,7 +15,8 @@ from typing import Any
 FOLDER = Path(__file__).resolve().parent / "dashboards"
 SUFFIX = ".gen.json"
 LABEL_VALUES = re.compile(r"label_values\((?P<selector>.+), *(?P<label>\w+)\)")
-VARIABLE = re.compile(r"\$\{?(\w+)(?::\w+)?\}?")
+VARIABLE = re.compile(r"\$\{?([A-Za-z_]\w*)(?::\w+)?\}?")
+"""``$1`` is a group of a regular expression."""
 SCRAPE_SECONDS = 15
 """Prometheus' scrape_interval and the data source's timeInterval."""
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import httpx
 
 from grafana.quantities import BY_UNIT
-from grafana.targets import Board, Target, everything, fill, targets, variables
+from grafana.targets import Board, Target, everything, fill, panels, targets, variables
 from relay_otel.contract.load import Contract
 from relay_otel.operations.prometheus_api import PrometheusApi, PrometheusError, Series
 from tools.stack import Prometheus
@@ -47,8 +47,8 @@ class Viewer:
         self._scrape, self._seconds = scrape, seconds
 
     def problems(self, board: Board) -> list[Problem]:
-        """Of its variables, panels and annotations: refused, empty, not finite, without the labels of its names, or out
-        of its unit's range."""
+        """Of its variables, panels and annotations: refused, empty, not finite, without the labels of its names, with
+        other columns than its table's, or out of its unit's range."""
         return [*self._of_variables(board), *(each for target in targets(board) for each in self.of(target, board))]
 
     def series(self, target: Target, board: Board) -> list[Series]:
@@ -78,6 +78,8 @@ class Viewer:
         for label in re.findall(r"\{\{(\w+)\}\}", target.legend):
             if born and not any(each.labels.get(label) for each in born):
                 yield problem(f"no series has the label {label} of its name")
+        if (rows := rows_of(target, board)) and any(set(each.labels) != rows for each in found):
+            yield problem(f"a row has the columns {sorted(found[0].labels)}, and should have {sorted(rows)}")
         values = [value for each in found for _, value in each.points]
         if not all(map(math.isfinite, values)):
             yield problem("it is not finite")
@@ -101,6 +103,15 @@ class Viewer:
             answer = httpx.get(url, params={"match[]": match}, trust_env=False)
             if answer.status_code != 200 or not answer.json()["data"]:
                 yield Problem(f"{board['uid']}: ${name}", selector, f"it offers nothing ({answer.text})", empty=True)
+
+
+def rows_of(target: Target, board: Board) -> set[str]:
+    """The labels that make a row of a table; none where it is no table. Grafana shows any other as a column more."""
+    for panel in panels(board):
+        if panel["id"] == target.panel_id and panel["type"] == "table":
+            (organize,) = [each for each in panel["transformations"] if each["id"] == "organize"]
+            return {name for name in organize["options"]["renameByName"] if not name.startswith("Value")}
+    return set()
 
 
 def _names(expr: str, metric: str) -> bool:

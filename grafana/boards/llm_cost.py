@@ -120,13 +120,13 @@ def _spenders() -> tuple[Panel, ...]:
             "Models",
             {"model": "Model"},
             [
-                Column("Cost", cost, USD),
+                Column("Cost", or_none(cost, calls), USD),
                 Column("Calls", calls, COUNT),
-                Column("Per 1,000 calls", f"1000 * {cost} / ({calls} > 0)", USD),
+                Column("Per 1,000 calls", share(f"1000 * {cost}", calls), USD),
                 Column("Failing", share(gained(f"{CALLS}_count", FAILED, "model"), calls), RATIO),
                 Column("p95", quantile(0.95, CALLS, HERE, "model", "$__range"), SECONDS),
-                Column("Tokens in", gained(TOKENS, INPUT, "model"), COUNT),
-                Column("Tokens out", gained(TOKENS, OUTPUT, "model"), COUNT),
+                Column("Tokens in", or_none(gained(TOKENS, INPUT, "model"), calls), COUNT),
+                Column("Tokens out", or_none(gained(TOKENS, OUTPUT, "model"), calls), COUNT),
             ],
             "Every model in the chosen time.",
             empty="no calls",
@@ -206,7 +206,11 @@ def _tokens() -> tuple[Panel, ...]:
         lines(
             15,
             "Read from the cache",
-            Query(share(rate("llm_token_details_total", READ, "model"), rate(TOKENS, INPUT, "model")), "{{model}}"),
+            # At the birth of a series its rate is a guess, which may be more than the whole.
+            Query(
+                f"clamp_max({share(rate('llm_token_details_total', READ, 'model'), rate(TOKENS, INPUT, 'model'))}, 1)",
+                "{{model}}",
+            ),
             RATIO,
             "Share of the input tokens that the provider had in its cache, which are cheaper.",
             see="LLMCostSpike",

@@ -1,6 +1,7 @@
 """The home page: one look says whether all is well, and where to look if not."""
 
 from grafana.board import Board, Row, where
+from grafana.boards.traffic import by_outcome
 from grafana.panels import Column, Panel, Query, lines, number, rows
 from grafana.quantities import RATIO, REQUESTS_PER_SECOND, SECONDS, USD
 from relay_otel.contract.load import Contract
@@ -118,31 +119,14 @@ def _firing(runbook: str) -> Panel:
         "What is wrong now, and for how long. Its name leads to its runbook.",
         links={"alertname": ("Runbook", runbook.format(alert="${__value.raw}"))},
         empty="none",
-        height=7,
+        height=5,
         see="Watchdog",
     )
 
 
 def _over_time() -> tuple[Panel, ...]:
     return (
-        lines(
-            7,
-            "Requests",
-            [
-                Query(
-                    f"sum(api:requests:rate:5m{HERE} - api:errors:rate:5m - api:client_errors:rate:5m)",
-                    "answered",
-                ),
-                Query(f"sum(api:client_errors:rate:5m{HERE})", "refused (4xx)"),
-                Query(f"sum(api:errors:rate:5m{HERE})", "failed (5xx)"),
-            ],
-            REQUESTS_PER_SECOND,
-            "Requests per second over five minutes, by how they ended; the top is all of them.",
-            stacked=True,
-            colors={"answered": "green", "refused (4xx)": "orange", "failed (5xx)": "red"},
-            width=8,
-            see="HighErrorRate",
-        ),
+        by_outcome(7, "Requests", width=8, see="HighErrorRate"),
         lines(
             8,
             "Cost of models an hour",

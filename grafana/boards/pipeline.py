@@ -11,6 +11,13 @@ from relay_otel.contract.load import Contract
 HERE = where('job=~"$service"')
 ACCEPTED = "sum by (receiver) (otelcol_receiver_accepted_metric_points)"
 SENT = "sum by (exporter) (otelcol_exporter_sent_metric_points)"
+FAILED = rate("relay_otel_export_failures_total", HERE, "environment, reason")
+DROPPED = rate("relay_otel_dropped_total", HERE, "environment, reason")
+LIMITED = gained("relay_otel_series_limited_total", HERE, "environment, metric", "15m")
+GROUPS = (
+    "label_replace(max by (rule_group) (prometheus_rule_group_last_duration_seconds),"
+    ' "group", "$1", "rule_group", ".*;(.*)")'  # without the path of its file
+)
 LIVE = f"max by (environment) (relay_otel_build_info{HERE})"
 """There for every app."""
 
@@ -57,7 +64,7 @@ def _now() -> tuple[Panel, ...]:
         ),
         number(
             3,
-            "Alertmanager",
+            "Alertmanagers",
             Query("min(prometheus_notifications_alertmanagers_discovered)", "Alertmanagers"),
             COUNT,
             "How many Alertmanagers Prometheus tells.",
@@ -119,7 +126,7 @@ def _apps() -> tuple[Panel, ...]:
             8,
             "Exports that failed",
             Query(
-                or_none(rate("relay_otel_export_failures_total", HERE, "environment, reason"), LIVE),
+                or_none(f"{FAILED} > 0", LIVE),
                 "{{environment}} {{reason}}",
             ),
             PER_SECOND,
@@ -131,7 +138,7 @@ def _apps() -> tuple[Panel, ...]:
             9,
             "Dropped, by reason",
             Query(
-                or_none(rate("relay_otel_dropped_total", HERE, "environment, reason"), LIVE),
+                or_none(f"{DROPPED} > 0", LIVE),
                 "{{environment}} {{reason}}",
             ),
             PER_SECOND,
@@ -159,7 +166,7 @@ def _apps() -> tuple[Panel, ...]:
             11,
             "Counted under other",
             Query(
-                or_none(gained("relay_otel_series_limited_total", HERE, "environment, metric", "15m"), LIVE),
+                or_none(f"{LIMITED} > 0", LIVE),
                 "{{environment}} {{metric}}",
             ),
             COUNT,
@@ -281,7 +288,7 @@ def _prometheus(limit: Callable[[str], float]) -> tuple[Panel, ...]:
         lines(
             20,
             "Rules",
-            Query("topk(5, max by (rule_group) (prometheus_rule_group_last_duration_seconds))", "{{rule_group}}"),
+            Query(f"topk(5, {GROUPS})", "{{group}}"),
             SECONDS,
             "How long the last evaluation of a group of rules took.",
             width=6,

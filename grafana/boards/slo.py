@@ -35,6 +35,9 @@ def _now(low: float) -> tuple[Panel, ...]:
     def known(metric: str) -> str:
         return f"{metric}{HERE} and on (environment) {SOME}"
 
+    def judged(expr: str) -> str:
+        return f"max by (environment, slo) ({expr} and on (slo, environment) {by} > 0)"
+
     by = f"sum without (outcome) ({JUDGED}{HERE})"
     bad = f"sum without (outcome) ({JUDGED}{BAD})"
     return (
@@ -78,24 +81,18 @@ def _now(low: float) -> tuple[Panel, ...]:
             {"environment": "Environment", "slo": "Objective"},
             [
                 Column("Requests", f"{by} > 0", COUNT),
-                Column("Bad", f"{bad} and on (slo, environment) {by} > 0", COUNT),
-                Column(
-                    "Reached",
-                    f"100 * (1 - slo:errors:ratio30d{HERE}) and on (slo, environment) {by} > 0",
-                    EXACT_PERCENT,
-                ),
-                Column("Promised", f"slo:target_percent{HERE} and on (slo, environment) {by} > 0", EXACT_PERCENT),
-                Column(
-                    "Budget left", f"slo:budget_remaining_seconds{HERE} and on (slo, environment) {by} > 0", SECONDS
-                ),
-                Column("Outages", f"slo:outage_seconds:30d{HERE} and on (slo, environment) {by} > 0", SECONDS),
-                Column("Observed", f"slo:observed_seconds:30d{HERE} and on (slo, environment) {by} > 0", SECONDS),
+                Column("Bad", judged(bad), COUNT),
+                Column("Reached", judged(f"100 * (1 - slo:errors:ratio30d{HERE})"), EXACT_PERCENT),
+                Column("Promised", judged(f"slo:target_percent{HERE}"), EXACT_PERCENT),
+                Column("Budget left", judged(f"slo:budget_remaining_seconds{HERE}"), SECONDS),
+                Column("Outages", judged(f"(slo:outage_seconds:30d{HERE} or 0 * slo:errors:ratio30d{HERE})"), SECONDS),
+                Column("Observed", judged(f"slo:observed_seconds:30d{HERE}"), SECONDS),
             ],
             "Every objective over 30 days. An outage, in which no request reaches the app, is charged by its "
             "length. What was "
             "not observed is charged to nobody.",
             empty="no traffic",
-            height=7,
+            height=5,
             see="ErrorBudgetExhausted",
         ),
     )

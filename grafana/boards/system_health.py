@@ -1,9 +1,10 @@
 """The guide's first dashboard: is anybody hurt right now, since when, and what was done to the system then."""
 
 from grafana.board import Board, Row, where
+from grafana.boards.traffic import by_outcome
 from grafana.panels import Column, Panel, Query, lines, number, rows
 from grafana.promql import quantile
-from grafana.quantities import COUNT, FLAG, PERCENT, RATIO, REQUESTS_PER_SECOND, SCORE, SECONDS
+from grafana.quantities import COUNT, FLAG, PERCENT, RATIO, SCORE, SECONDS
 from relay_otel.contract.load import Contract
 
 HERE = where()
@@ -23,22 +24,7 @@ def board(contract: Contract) -> Board:
             Row(
                 "Traffic and errors",
                 (
-                    lines(
-                        4,
-                        "Request Rate",
-                        [
-                            Query(
-                                f"sum(api:requests:rate:5m{HERE} - api:errors:rate:5m - api:client_errors:rate:5m)",
-                                "answered",
-                            ),
-                            Query(f"sum(api:client_errors:rate:5m{HERE})", "refused (4xx)"),
-                            Query(f"sum(api:errors:rate:5m{HERE})", "failed (5xx)"),
-                        ],
-                        REQUESTS_PER_SECOND,
-                        "Requests per second over five minutes, by how they ended; the top is all of them.",
-                        stacked=True,
-                        colors={"answered": "green", "refused (4xx)": "orange", "failed (5xx)": "red"},
-                    ),
+                    by_outcome(4, "Request Rate", width=12, see="HighErrorRate"),
                     lines(
                         6,
                         "Failing requests",
@@ -165,6 +151,7 @@ def _beside(client_error_ratio: float, apdex: float, pool: float) -> tuple[Panel
             RATIO,
             "Share of the connections that a pool may open. At 100 % requests wait for one.",
             limit=pool,
+            height=6,
             see="DatabasePoolSaturated",
         ),
         rows(
@@ -184,6 +171,6 @@ def _beside(client_error_ratio: float, apdex: float, pool: float) -> tuple[Panel
             "What is said to be going on. While it is, alerts that it explains are muted.",
             empty="nothing is going on",
             width=12,
-            height=8,
+            height=6,
         ),
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,6 +88,9 @@ def test_every_panel_shows_something_true(viewer: Viewer, subtests: pytest.Subte
         ):
             target = Target("system-health", "P", 1, "A", expr, True, unit, "")
             assert any(said in each.says for each in viewer.of(target, board)), expr
+        columns = [each for each in targets(ours["slo"]) if each.panel == "Objectives" and each.legend == "Promised"]
+        (other,) = [dataclasses.replace(each, expr='slo:target_percent{environment="demo"}') for each in columns]
+        assert ["a row has the columns" in each.says for each in viewer.of(other, ours["slo"])] == [True]
         named = Target("system-health", "P", 1, "A", "1 - api:error_rate:5m / 2", True, "percentunit", "{{endpoint}}")
         assert [each.says for each in viewer.of(named, board)] == ["no series has the label endpoint of its name"]
 
