@@ -42,6 +42,11 @@ web/dist/.ready: web/node_modules/.ready web/tsconfig.json web/scripts/build.mjs
 
 web: web/dist/.ready ## the browser package @relay-otel/web, built into web/dist
 
+# What draws the pictures of the dashboards.
+grafana/pictures/node_modules/.ready: grafana/pictures/package.json grafana/pictures/package-lock.json
+	@cd grafana/pictures && npm ci --silent --no-audit --no-fund
+	@touch $@
+
 tools: ## the pinned binaries: collector, Prometheus, promtool, Alertmanager, amtool, pint, blackbox_exporter; PostgreSQL and Chromium; cached outside the checkout
 	@$(PYTHON) tools/install.py
 
@@ -74,7 +79,7 @@ check: setup tools web ## format, lint, types, import layers, generated files fr
 	  for each in alertmanager alertmanager.reduced; do "$$bin/amtool" check-config alertmanager/$$each.yml > /dev/null; done
 	@$(VENV)/bin/amlint check --strict --rules 'prometheus/rules/*.yml' alertmanager/alertmanager.yml alertmanager/alertmanager.reduced.yml > /dev/null
 
-test: setup-all tools web ## all tests: unit, contract, routes on two FastAPIs, queries on two SQLAlchemys, model calls of four instrumentations, two SDKs, the browser package in Chromium, end to end with real processes
+test: setup-all tools web grafana/pictures/node_modules/.ready ## all tests: unit, contract, routes on two FastAPIs, queries on two SQLAlchemys, model calls of four instrumentations, two SDKs, the browser package in Chromium, end to end with real processes
 	$(PY) -m pytest -q -n 2 -m "not slow" --ignore tests/e2e/test_workers.py --ignore tests/genai tests $(ARGS)
 	$(PY) -m pytest -q -m "not slow" tests/e2e/test_workers.py
 	.venvs/sdk-latest/bin/python -m pytest -q -n 2 -m "not slow" tests --ignore tests/db --ignore tests/llm --ignore tests/genai --ignore tests/tools --ignore tests/contract --ignore tests/deploy --ignore tests/e2e --ignore tests/test_siblings.py --ignore tests/export/test_folding.py --ignore tests/test_cellfile.py
@@ -87,6 +92,9 @@ test: setup-all tools web ## all tests: unit, contract, routes on two FastAPIs, 
 test-all: test ## the tests, and the proofs of minutes
 	$(PY) -m pytest -q -m slow --ignore tests/e2e/test_workers.py --ignore tests/genai tests $(ARGS)
 	$(PY) -m pytest -q tests/e2e/test_workers.py
+
+pictures: setup tools web grafana/pictures/node_modules/.ready ## docs/pictures: every dashboard as it is after the demo's incident
+	@$(PY) -m grafana.pictures.make $(ARGS)
 
 grafana-check: setup tools web ## every dashboard and query through a real Grafana in a container (needs Docker Compose), or through yours; ARGS="--url URL"
 	@$(PY) -m tools.grafana_check $(ARGS)
@@ -107,7 +115,7 @@ lock: setup ## resolve requirements/*.in again, with hashes and without package 
 	    --no-emit-options --allow-unsafe --strip-extras --no-header -o $$each.lock $$each.in); done
 
 clean: ## remove environments and caches of this checkout
-	@rm -rf web/dist web/node_modules
+	@rm -rf web/dist web/node_modules bench/web/node_modules grafana/pictures/node_modules
 	@rm -rf .venvs .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist src/*.egg-info
 
-.PHONY: help setup setup-all web tools tools-path demo generate check test test-all soak bench lock clean
+.PHONY: help setup setup-all web tools tools-path demo generate check test test-all pictures grafana-check soak bench lock clean

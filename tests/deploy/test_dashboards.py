@@ -342,3 +342,34 @@ def test_targets_have_the_unit_of_their_column(ours: dict[str, Board]) -> None:
         "p95": "s",
         "p99": "s",
     }
+
+
+def anchors(text: str) -> set[str]:
+    """The headings of a page, as GitHub makes addresses of them."""
+    heads = re.findall(r"(?m)^#+ (.*)$", text)
+    return {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("page", ["docs/dashboards.md", "docs/verification.md", "grafana/README.md"])
+def test_links_of_the_pages_lead_somewhere(page: str) -> None:
+    """To files that are there, and to headings in them."""
+    file = ROOT / page
+    links = re.findall(r"\]\(([^)\s]+)\)", file.read_text(encoding="utf-8"))
+    lost = []
+    for link in links:
+        path, _, anchor = link.partition("#")
+        there = file.parent / path if path else file
+        if not link.startswith("http") and not there.exists():
+            lost.append(link)
+        elif anchor and anchor not in anchors(there.read_text(encoding="utf-8")):
+            lost.append(link)
+    assert links and lost == []
+
+
+def test_every_dashboard_has_its_picture(ours: dict[str, Board]) -> None:
+    """As `make pictures` names them, as wide as it draws them, and none of a dashboard that is gone."""
+    folder = ROOT / "docs" / "pictures"
+    assert {file.name for file in folder.iterdir()} == {f"{uid}.png" for uid in ours}
+    for file in folder.iterdir():
+        head = file.read_bytes()[:24]
+        assert head[:8] == b"\x89PNG\r\n\x1a\n" and int.from_bytes(head[16:20], "big") == 1400, file

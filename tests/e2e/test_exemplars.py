@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from grafana.targets import boards, everything, fill, panels
 from tests.e2e.conftest import JOB, Stack, client_of, in_prometheus
 from tools.process import await_
 from tools.stack import Prometheus, Server, uvicorn
@@ -103,6 +104,20 @@ def test_exemplars_arrive_by_both_paths(stack: Stack, start: str) -> None:
                 await_(partial(has_come, exemplars, prometheus, expected, query), "the exemplars did not come", 20)
             except Exception:
                 assert expected == exemplars(prometheus, query), (prometheus.name, name)
+        for asked in of_panels():
+            shown = exemplars(prometheus, asked)
+            assert {path: wanted[path] & shown.get(path, set()) for path in wanted} == wanted, (prometheus.name, asked)
+
+
+def of_panels() -> list[str]:
+    """The queries of the panels that show exemplars, as Grafana asks for them."""
+    return [
+        fill(target["expr"], everything(board), step=1, range_seconds=600)
+        for board in boards().values()
+        for panel in panels(board)
+        for target in panel["targets"]
+        if target.get("exemplar")
+    ]
 
 
 @pytest.mark.parametrize(
