@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from grafana_foundation_sdk.builders import dashboard
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
@@ -100,8 +101,7 @@ def as_json(board: Board, runbooks: Callable[[Panel], Mapping[str, str]]) -> Jso
             made.with_panel(
                 panel.builder.links([_link(f"Runbook: {name}", url) for name, url in runbooks(panel).items()])
             )
-    read: Json = json.loads(json.dumps(made.build(), cls=JSONEncoder))
-    return read
+    return _plain(made.build())
 
 
 def round_trip(board: Json) -> Json:
@@ -109,12 +109,25 @@ def round_trip(board: Json) -> Json:
     from grafana_foundation_sdk.cog.plugins import register_default_plugins
 
     register_default_plugins()
-    read: Json = json.loads(json.dumps(models.Dashboard.from_json(board), cls=JSONEncoder))
+    return _plain(models.Dashboard.from_json(board))
+
+
+def _plain(board: models.Dashboard) -> Json:
+    """JSON without ``placement``: the SDK puts all links and annotations into a menu where nobody looks for them."""
+
+    def placed(each: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in each.items() if name != "placement"}
+
+    read: Json = json.loads(json.dumps(board, cls=JSONEncoder), object_hook=placed)
     return read
 
 
+DEFAULT = models.VariableOption(text="default", value="default")
+"""The data source that is Grafana's default; without it the first by name."""
+
+
 def _datasource() -> dashboard.DatasourceVariable:
-    return dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus")
+    return dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus").current(DEFAULT)
 
 
 def _choice(choice: Choice) -> dashboard.QueryVariable:
@@ -150,6 +163,7 @@ def _annotations() -> Sequence[dashboard.AnnotationQuery]:
         .expr(f"1 + 0 * (max by (environment, {label}) ({metric}{selector}) > time())")
         .title_format(f"{name.rstrip('s')} {{{{{label}}}}}")
         .text_format("{{environment}}")
+        .step("15s")  # what is shorter than a step is no region but a point
         for name, (metric, label, color) in done.items()
     ]
 

@@ -198,6 +198,30 @@ def panels_say_when_empty(board: Board, known: Mapping[str, Labels]) -> Iterator
     for panel in panels(board):
         if not panel["fieldConfig"]["defaults"].get("noValue"):
             yield f"{panel['title']} does not say what it means when there is nothing."
+        elif (
+            panel["type"] in ("stat", "bargauge")
+            and _word_of_nothing(panel) != panel["fieldConfig"]["defaults"]["noValue"]
+        ):
+            yield f"{panel['title']} shows nothing in the colour of its lowest level."
+
+
+def _word_of_nothing(panel: Mapping[str, Any]) -> str | None:
+    """What the value mappings say of no value; without one Grafana takes the colour of the first threshold."""
+    mappings = [
+        each["options"] for each in panel["fieldConfig"]["defaults"].get("mappings", ()) if each["type"] == "special"
+    ]
+    return next((each["result"]["text"] for each in mappings if each["match"] == "null"), None)
+
+
+def limits_are_seen(board: Board, known: Mapping[str, Labels]) -> Iterator[str]:
+    """Grafana's axis ends at the data: the line of a limit is above it until it is too late."""
+    for panel in panels(board):
+        defaults = panel["fieldConfig"]["defaults"]
+        custom = defaults.get("custom", {})
+        if "thresholdsStyle" in custom:
+            limit = max(step["value"] for step in defaults["thresholds"]["steps"] if step["value"] is not None)
+            if custom.get("axisSoftMax", 0) < limit:
+                yield f"{panel['title']} has its limit {limit:g} beyond the axis."
 
 
 # -- its queries --
@@ -292,6 +316,7 @@ CHECKS: tuple[Check, ...] = (
     units_are_the_metrics,
     panel_no_targets_rule,
     panels_say_when_empty,
+    limits_are_seen,
     target_promql_rule,
     target_rate_interval_rule,
     target_counter_agg_rule,

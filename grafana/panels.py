@@ -15,7 +15,7 @@ from grafana_foundation_sdk.models import common as common_models
 from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-from grafana.quantities import Quantity
+from grafana.quantities import RATIO, Quantity
 
 Builder = timeseries.Panel | stat.Panel | bargauge.Panel | table.Panel
 B = TypeVar("B", timeseries.Panel, stat.Panel, bargauge.Panel, table.Panel)
@@ -25,6 +25,8 @@ Levels = Sequence[tuple[float | None, str]]
 WIDTH = 24
 """Columns of Grafana's grid."""
 DATASOURCE = common_models.DataSourceRef(type_val="prometheus", uid="${datasource}")
+CHOSEN = "${__url_time_range}&${datasource:queryparam}&${environment:queryparam}"
+"""What a link to another dashboard keeps."""
 NEUTRAL: Levels = ((None, "text"),)
 
 
@@ -76,6 +78,7 @@ def number(
     levels: Levels = NEUTRAL,
     words: Mapping[str, tuple[str, str]] | None = None,
     empty: str = "no data",
+    empty_color: str = "text",
     to: str = "",
     width: int = 6,
     height: int = 4,
@@ -86,7 +89,7 @@ def number(
     Args:
         levels: its colour.
         words: what is written in the place of a value, and its colour.
-        empty: what is written where there is no value.
+        empty: what is written where there is no value, in ``empty_color``.
         to: the uid of the dashboard that tells more.
     """
     panel = (
@@ -98,15 +101,10 @@ def number(
         .color_scheme(_by_thresholds())
         .thresholds(_thresholds(levels))
         .no_value(empty)
+        .mappings(_words(words or {}, empty, empty_color))
     )
-    if words:
-        results = {
-            value: models.ValueMappingResult(text=text, color=color, index=index)
-            for index, (value, (text, color)) in enumerate(words.items())
-        }
-        panel.mappings([models.ValueMap(results)])
     if to:
-        panel.data_links([_link("Open", f"/d/{to}?${{__url_time_range}}&${{environment:queryparam}}")])
+        panel.data_links([_link("Open", f"/d/{to}?{CHOSEN}")])
     return _finish(panel, id, title, [query], quantity, says, width, height, see, instant=True)
 
 
@@ -151,14 +149,17 @@ def lines(
         )
         .line_width(1.5)
         .fill_opacity(30 if stacked else 8)
-        .show_points(common_models.VisibilityMode.NEVER)
+        .show_points(common_models.VisibilityMode.AUTO)  # a sample alone is no line
         .axis_soft_min(0)
         .color_scheme(dashboard.FieldColor().mode(models.FieldColorModeId.PALETTE_CLASSIC_BY_NAME))
         .no_value("no data")
     )
+    if quantity is RATIO and limit is None:
+        panel.axis_soft_max(1)
     if stacked:
         panel.stacking(common.StackingConfig().mode(common_models.StackingMode.NORMAL))
     if limit is not None:
+        panel.axis_soft_max(1 if limit_low else limit * 1.2)  # else the line is seen only when it is crossed
         levels: Levels = (
             ((None, "red"), (limit, "transparent")) if limit_low else ((None, "transparent"), (limit, "red"))
         )
@@ -195,6 +196,7 @@ def bars(
         .thresholds(_thresholds(levels))
         .min(0)
         .no_value(empty)
+        .mappings(_words({}, empty, "text"))
     )
     if full is not None:
         panel.max(full)
@@ -253,7 +255,8 @@ def rows(
         panel.override_by_name(column.title, properties)
     for label, (words, url) in (links or {}).items():
         panel.override_by_name(
-            labels[label], [models.DynamicConfigValue("links", [{"title": words, "url": url, "targetBlank": False}])]
+            labels[label],
+            [models.DynamicConfigValue("links", [{"title": words, "url": url, "targetBlank": url.startswith("http")}])],
         )
     queries = [Query(column.expr, column.title) for column in columns]
     return _finish(
@@ -277,9 +280,10 @@ def _finish(
 ) -> Panel:
     """What all kinds have."""
     panel.id(id).title(title).description(says).datasource(DATASOURCE).span(width).height(height)
-    panel.unit(quantity.unit)
-    if quantity.decimals is not None and not as_table:  # a column has its own
-        panel.decimals(quantity.decimals)
+    if not as_table:  # a column of numbers has its own; one of names would be taken for numbers
+        panel.unit(quantity.unit)
+        if quantity.decimals is not None:
+            panel.decimals(quantity.decimals)
     for ref, query in zip(_references(queries), queries, strict=True):
         target = prometheus.Dataquery().ref_id(ref).expr(query.expr).legend_format(query.legend).datasource(DATASOURCE)
         target = target.instant() if instant else target.range()
@@ -299,6 +303,17 @@ def _references(of: Sequence[object]) -> list[str]:
 def _thresholds(levels: Levels) -> dashboard.ThresholdsConfig:
     steps = [models.Threshold(value=value, color=color) for value, color in levels]
     return dashboard.ThresholdsConfig().mode(models.ThresholdsMode.ABSOLUTE).steps(steps)
+
+
+def _words(words: Mapping[str, tuple[str, str]], empty: str, color: str) -> list[models.ValueMapping]:
+    """What is written in the place of values, and of none, which else has the colour of the least."""
+    named = {
+        value: models.ValueMappingResult(text=text, color=color, index=index)
+        for index, (value, (text, color)) in enumerate(words.items())
+    }
+    nothing = models.ValueMappingResult(text=empty, color=color, index=len(named))
+    special = models.DashboardSpecialValueMapOptions(models.SpecialValueMatch.NULL, nothing)
+    return [*([models.ValueMap(named)] if named else []), models.SpecialValueMap(special)]
 
 
 def _by_thresholds() -> dashboard.FieldColor:

@@ -34,6 +34,8 @@ REQUESTS_PER_SECOND = Quantity(units.RequestsPerSecond)
 PER_SECOND = Quantity(units.OpsPerSecond)
 PER_MINUTE = Quantity(units.OpsPerMinute)
 USD = Quantity(units.Dollars, decimals=2)
+USD_RATE = Quantity(units.Dollars)
+"""Along an axis, where half a cent is something."""
 BYTES = Quantity(units.BytesIEC)
 COUNT = Quantity(units.LocaleFormat, decimals=0)
 TIMES = Quantity(units.Short, decimals=1)

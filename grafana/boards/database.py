@@ -119,7 +119,7 @@ def _statements(slow_share: float, slow: float) -> tuple[Panel, ...]:
                 Column("p95", quantile(0.95, DURATION, HERE, by_table, "$__range"), SECONDS, late),
             ],
             "Every table in the chosen time. It is the one written to, else the first one read.",
-            empty="no statements",
+            empty="-",
             width=16,
             height=9,
             see="SlowQueries",

@@ -1,7 +1,7 @@
 """Which route is it: rate, errors and duration of each, and of its WebSockets."""
 
 from grafana.board import ENVIRONMENT, SERVICE, Board, Choice, Row, where
-from grafana.panels import Column, Levels, Panel, Query, lines, rows
+from grafana.panels import CHOSEN, Column, Levels, Panel, Query, lines, rows
 from grafana.promql import gained, quantile, rate, share, top
 from grafana.quantities import COUNT, RATIO, REQUESTS_PER_SECOND, SECONDS
 from relay_otel.contract.load import Contract
@@ -51,8 +51,13 @@ def _table(error_ratio: float, latency: float) -> Panel:
             Column("p99", quantile(0.99, DURATION, HERE, ROUTE, RANGE), SECONDS, slow),
         ],
         "Every route in the chosen time. Failing is 5xx, refused is 4xx; `unmatched` is what no route took.",
-        links={"endpoint": ("This endpoint only", "/d/http-endpoints?${__url_time_range}&var-endpoint=${__value.raw}")},
-        empty="no requests",
+        links={
+            "endpoint": (
+                "This endpoint only",
+                f"/d/http-endpoints?{CHOSEN}&${{service:queryparam}}&var-endpoint=${{__value.raw}}",
+            )
+        },
+        empty="-",
         height=11,
         see="HighErrorRate",
     )

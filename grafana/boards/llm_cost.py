@@ -3,7 +3,7 @@
 from grafana.board import ENVIRONMENT, SERVICE, Board, Choice, Row, where
 from grafana.panels import Column, Panel, Query, bars, lines, number, rows
 from grafana.promql import gained, or_none, quantile, rate, share
-from grafana.quantities import COUNT, PER_SECOND, RATIO, SECONDS, USD
+from grafana.quantities import COUNT, PER_SECOND, RATIO, SECONDS, USD, USD_RATE
 from relay_otel.contract.load import Contract
 
 STAGE = where()
@@ -101,7 +101,7 @@ def _spenders() -> tuple[Panel, ...]:
             6,
             "By model",
             Query(f"{rate(COST, HERE, 'model')} * 3600", "{{model}}"),
-            USD,
+            USD_RATE,
             "US dollars an hour, by model.",
             stacked=True,
             see="LLMCostSpike",
@@ -110,7 +110,7 @@ def _spenders() -> tuple[Panel, ...]:
             7,
             "By operation",
             Query(f"{rate(COST, HERE, 'operation')} * 3600", "{{operation}}"),
-            USD,
+            USD_RATE,
             "US dollars an hour, by what the product called the model for.",
             stacked=True,
             see="LLMCostSpike",
@@ -129,7 +129,7 @@ def _spenders() -> tuple[Panel, ...]:
                 Column("Tokens out", or_none(gained(TOKENS, OUTPUT, "model"), calls), COUNT),
             ],
             "Every model in the chosen time.",
-            empty="no calls",
+            empty="-",
             width=16,
             height=9,
             see="LLMCostSpike",

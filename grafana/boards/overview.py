@@ -3,12 +3,13 @@
 from grafana.board import Board, Row, where
 from grafana.boards.traffic import by_outcome
 from grafana.panels import Column, Panel, Query, lines, number, rows
-from grafana.quantities import RATIO, REQUESTS_PER_SECOND, SECONDS, USD
+from grafana.quantities import RATIO, REQUESTS_PER_SECOND, SECONDS, USD, USD_RATE
 from relay_otel.contract.load import Contract
 
 HERE = where()
-FIRED = where('severity!="none"')
-FIRING = where('alertstate="firing"', 'severity!="none"')
+# An alert that is about no environment says "all", and concerns whoever looks at one.
+FIRED = '{environment=~"$environment|all", severity!="none"}'
+FIRING = '{environment=~"$environment|all", severity!="none", alertstate="firing"}'
 AVAILABILITY = where('slo="availability"')
 JUDGED = f"sum by (environment) (slo:requests:increase30d{AVAILABILITY})"
 
@@ -131,7 +132,7 @@ def _over_time() -> tuple[Panel, ...]:
             8,
             "Cost of models an hour",
             Query(f"sum by (environment) (cost:usd:rate:5m{HERE}) * 3600", "{{environment}}"),
-            USD,
+            USD_RATE,
             "US dollars an hour, over five minutes.",
             width=8,
             see="LLMCostSpike",

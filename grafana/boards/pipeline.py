@@ -50,6 +50,7 @@ def _now() -> tuple[Panel, ...]:
             "Whether every endpoint of the collector can be scraped.",
             words=up,
             empty="unknown",
+            empty_color="orange",
             width=4,
         ),
         number(
@@ -60,6 +61,7 @@ def _now() -> tuple[Panel, ...]:
             "The alert that always fires. Without it Prometheus evaluates no rules.",
             words={"1": ("works", "green")},
             empty="STOPPED",
+            empty_color="red",
             width=4,
         ),
         number(
@@ -70,6 +72,7 @@ def _now() -> tuple[Panel, ...]:
             "How many Alertmanagers Prometheus tells.",
             levels=((None, "red"), (1, "green")),
             empty="unknown",
+            empty_color="orange",
             width=4,
         ),
         number(
@@ -83,6 +86,7 @@ def _now() -> tuple[Panel, ...]:
             "Whether Prometheus and Alertmanager run on the configuration that lies there.",
             words={"1": ("loaded", "green"), "0": ("REFUSED", "red")},
             empty="unknown",
+            empty_color="orange",
             width=4,
         ),
         number(
@@ -93,6 +97,7 @@ def _now() -> tuple[Panel, ...]:
             "How far back Prometheus remembers. The objectives look back 30 days.",
             levels=((None, "red"), (2592000, "green")),
             empty="unlimited",
+            empty_color="green",
             width=4,
         ),
         number(

@@ -91,7 +91,7 @@ def _now(low: float) -> tuple[Panel, ...]:
             "Every objective over 30 days. An outage, in which no request reaches the app, is charged by its "
             "length. What was "
             "not observed is charged to nobody.",
-            empty="no traffic",
+            empty="-",
             height=5,
             see="ErrorBudgetExhausted",
         ),

@@ -79,11 +79,12 @@ def test_the_guides_dashboard_is_as_the_guide_has_it(ours: dict[str, Board]) -> 
 
 
 def change(path: str, value: object) -> Callable[[dict[str, Board]], None]:
-    """Give a field of the system-health dashboard another value; ``P`` is its panel "Failing requests"."""
+    """Give a field of the system-health dashboard another value; ``P`` is its panel "Failing requests", ``S`` "API
+    Status"."""
 
     def changed(all: dict[str, Board]) -> None:
         board = all["system-health"]
-        where: Any = {"board": board, "P": panel(board, "Failing requests")}
+        where: Any = {"board": board, "P": panel(board, "Failing requests"), "S": panel(board, "API Status")}
         *way, last = re.findall(r"\w+", path)
         for step in way:
             where = where[int(step) if step.isdigit() else step]
@@ -172,7 +173,15 @@ BROKEN: Mapping[str, list[tuple[Callable[[dict[str, Board]], None], str]]] = {
         (change("P.targets", []), "asks nothing"),
         (change("P.targets", [{"refId": "A", "expr": "x"}, {"refId": "A", "expr": "x"}]), "two targets of one refId"),
     ],
-    "panels_say_when_empty": [(change("P.fieldConfig.defaults.noValue", ""), "does not say what it means")],
+    "panels_say_when_empty": [
+        (change("P.fieldConfig.defaults.noValue", ""), "does not say what it means"),
+        (change("S.fieldConfig.defaults.mappings", []), "API Status shows nothing in the colour of its lowest level"),
+        (change("S.fieldConfig.defaults.noValue", "quiet"), "API Status shows nothing in the colour"),
+    ],
+    "limits_are_seen": [
+        (change("P.fieldConfig.defaults.custom.axisSoftMax", 0.04), "has its limit 0.05 beyond the axis"),
+        (change("P.fieldConfig.defaults.custom.axisSoftMax", GONE), "has its limit 0.05 beyond the axis"),
+    ],
     "target_promql_rule": [
         (ask("sum("), "is no PromQL"),
         (ask(f"api:error_rat:5m{HERE}"), "nobody emits api:error_rat:5m"),
@@ -282,6 +291,18 @@ def test_files_are_json_with_short_lines_together(ours: dict[str, Board]) -> Non
     assert pleasant({"a": [1, 2], "b": "x" * 120}) == '{\n  "a": [1, 2],\n  "b": "' + "x" * 120 + '"\n}'
 
 
+def test_links_stand_at_the_top(ours: dict[str, Board]) -> None:
+    """Grafana draws there only what has no other place."""
+    assert {uid for uid, board in ours.items() if "placement" in json.dumps(board)} == set()
+    assert {each["type"] for board in ours.values() for each in board["links"]} == {"dashboards"}
+
+
+def test_an_alert_of_no_environment_is_seen_in_each(ours: dict[str, Board]) -> None:
+    """The collector's death concerns who looks at production."""
+    (expr,) = [each.expr for each in targets(ours["overview"]) if each.panel == "Alerts that fire"]
+    assert expr.count('environment=~"$environment|all"') == 2
+
+
 def test_latency_panels_lead_to_traces(ours: dict[str, Board]) -> None:
     """Requests are single dots on the latency of the guide's dashboard and of each endpoint."""
     with_exemplars = {
@@ -355,15 +376,16 @@ def test_links_of_the_pages_lead_somewhere(page: str) -> None:
     """To files that are there, and to headings in them."""
     file = ROOT / page
     links = re.findall(r"\]\(([^)\s]+)\)", file.read_text(encoding="utf-8"))
-    lost = []
-    for link in links:
+
+    def leads_somewhere(link: str) -> bool:
         path, _, anchor = link.partition("#")
         there = file.parent / path if path else file
-        if not link.startswith("http") and not there.exists():
-            lost.append(link)
-        elif anchor and anchor not in anchors(there.read_text(encoding="utf-8")):
-            lost.append(link)
-    assert links and lost == []
+        if link.startswith("http"):
+            return True
+        return there.exists() and (not anchor or anchor in anchors(there.read_text(encoding="utf-8")))
+
+    assert links
+    assert [link for link in links if not leads_somewhere(link)] == []
 
 
 def test_every_dashboard_has_its_picture(ours: dict[str, Board]) -> None:
