@@ -67,8 +67,7 @@ def main(arguments: Sequence[str]) -> int:
             with incident(chosen.seconds) as (prometheus, start, end):
                 range_ = Range(start, end, step)
                 models = {
-                    uid: lay_out(board, ask(board, prometheus, range_, {}, step), range_, {})
-                    for uid, board in boards().items()
+                    uid: lay_out(board, ask(board, prometheus, range_, step), range_) for uid, board in boards().items()
                 }
             for uid, model in models.items():
                 photograph(model, file := chosen.out / f"{uid}.png")

@@ -1,65 +1,45 @@
-"""A number and Grafana's id of its unit in; the text that Grafana writes for it out, in panels and along axes."""
+"""A number and Grafana's id of its unit in; the text that Grafana writes for it out."""
 
 from __future__ import annotations
 
 import math
-import re
-from datetime import UTC, datetime
 
-DURATIONS = [(1e-6, 1e-9, "ns"), (1e-3, 1e-6, "µs"), (1, 1e-3, "ms"), (60, 1, "s"), (3600, 60, "min")]
-DURATIONS += [(86_400, 3600, "hour"), (604_800, 86_400, "day"), (math.inf, 604_800, "week")]
-"""(below so many seconds, seconds of the unit, its name)"""
-COUNTS = ("", "K", "M", "B", "T")
-RATES = {"reqps": "req/s", "ops": "ops/s", "opm": "ops/m"}
-SCALES = {unit: (1000, tuple(f"{count} {name}" for count in COUNTS)) for unit, name in RATES.items()} | {
-    "short": (1000, ("", " K", " Mil", " Bil", " Tri")),
-    "bytes": (1024, (" B", " KiB", " MiB", " GiB", " TiB")),
-    "currencyUSD": (1000, COUNTS),
+
+def _sizes(form: str, names: str = "|K|M|B|T", factor: int = 1000) -> list[tuple[float, str]]:
+    """The powers of a factor: # stands for the number, * for the name of the power."""
+    return [(factor**power, form.replace("*", name)) for power, name in enumerate(names.split("|"))]
+
+
+DURATIONS = [(1e-9, "# ns"), (1e-6, "# µs"), (1e-3, "# ms"), (1, "# s"), (60, "# min")]
+SIZES: dict[str, list[tuple[float, str]]] = {
+    "percent": [(1, "#%")],
+    "percentunit": [(0.01, "#%")],
+    "locale": [(1, "#")],
+    "short": _sizes("#*", "| K| Mil| Bil| Tri"),
+    "bytes": _sizes("# *", "B|KiB|MiB|GiB|TiB", 1024),
+    "currencyUSD": _sizes("$#*"),
+    "reqps": _sizes("#* req/s"),
+    "ops": _sizes("#* ops/s"),
+    "opm": _sizes("#* ops/m"),
+    "s": [*DURATIONS, (3600, "# hour"), (86_400, "# day"), (604_800, "# week")],
 }
-TIME_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400)
-TRAILING_ZEROS = re.compile(r"\.0*(?!\d)|(\.\d*[1-9])0+(?!\d)")
+"""Of each unit: from where on another size is written, which then counts as 1, and how."""
+
+
+def scale(value: float, unit: str) -> tuple[float, str]:
+    """The size that a value is written in, 0 in that of 1. KeyError: the unit is not among ours."""
+    smallest, *larger = SIZES[unit]
+    return [smallest, *(each for each in larger if each[0] <= abs(value or 1))][-1]
 
 
 def text(value: float, unit: str, decimals: int | None = None) -> str:
-    """As Grafana shows it; without decimals three digits that count, or all of a whole number.
-
-    Raises:
-        KeyError: the unit is not among ours.
-    """
-    if unit in ("percent", "percentunit"):
-        return _fixed(value * 100 if unit == "percentunit" else value, decimals) + "%"
-    if unit == "s":
-        size, name = next((size, name) for below, size, name in DURATIONS if abs(value) < below)
-        return f"{_fixed(value / size, decimals)} {name}" if value else "0 s"
-    factor, names = SCALES[unit]
-    power = math.floor(math.log10(abs(value)) / math.log10(factor)) if value else 0
-    power = min(max(power, 0), len(names) - 1)
-    shown = _fixed(value / factor**power, decimals) + names[power]
-    return shown if unit != "currencyUSD" else f"-${shown[1:]}" if shown.startswith("-") else f"${shown}"
-
-
-def _fixed(value: float, decimals: int | None) -> str:
+    """As Grafana shows it; without decimals three digits that count, or all of a whole number."""
+    size, form = scale(value, unit)
+    shown = float(f"{value / size:.12g}")
+    if not value and unit == "s":
+        return "0 s"
     if decimals is None:
-        decimals = 0 if value % 1 == 0 else max(0, 2 - math.floor(math.log10(abs(value))))
-    return f"{math.floor(value * 10**decimals + 0.5) / 10**decimals:.{decimals}f}"
-
-
-def axis(low: float, high: float, unit: str, decimals: int | None, count: int) -> list[tuple[float, str]]:
-    """Round numbers, about so many, that begin at or below ``low`` and end at or above ``high``."""
-    bases = {"s": (60, 3600, 86_400), "bytes": (1024, 1024**2, 1024**3)}.get(unit, ())
-    base = max([1, *(each for each in bases if each <= high)])
-    rough = (high - low) / count / base
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = base * power * next(each for each in (1, 2, 5, 10) if each * power >= rough * (1 - 1e-9))
-    if unit == "short" and decimals is not None:
-        step = max(step, 10.0**-decimals)  # else two marks would have one text
-    values = [n * step for n in range(math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9) + 1)]
-    return [(each, TRAILING_ZEROS.sub(r"\1", text(float(f"{each:.12g}"), unit))) for each in values]
-
-
-def times(start: float, end: float, count: int) -> list[tuple[float, str]]:
-    """Round times of day in UTC, at most so many, in milliseconds. None stands at the very end, half outside."""
-    step = next((each for each in TIME_STEPS if (end - start) / each <= count), TIME_STEPS[-1])
-    form = "%H:%M:%S" if step < 60 else "%H:%M" if step < 86_400 else "%m-%d"
-    marks = range(math.ceil(start / step) * step, math.floor(end - (end - start) / count / 3) + 1, step)
-    return [(mark * 1000, datetime.fromtimestamp(mark, UTC).strftime(form)) for mark in marks]
+        decimals = 0 if shown % 1 == 0 else max(0, 2 - math.floor(math.log10(abs(shown))))
+    rounded = math.floor(shown * 10**decimals + 0.5) / 10**decimals
+    number = f"{rounded:,.{decimals}f}" if unit == "locale" else f"{rounded:.{decimals}f}"
+    return form.replace("#", number).replace("$-", "-$")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import struct
 import time
 import warnings
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,11 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", "Prefer using dashboardv2", DeprecationWarning)
     from grafana.board import Board, Row, as_json
     from grafana.panels import Column, Query, bars, lines, number, rows
-    from grafana.quantities import COUNT, RATIO, SECONDS, USD
-from grafana.pictures.draw import ask, browse, draw
-from grafana.pictures.layout import COLORS, PALETTE, Json, Range, lay_out
-from grafana.pictures.values import axis, text, times
+    from grafana.quantities import BYTES, COUNT, RATIO, SCORE, SECONDS, USD, Quantity
+from grafana.pictures.draw import ask, draw, photograph
+from grafana.pictures.layout import COLORS, PALETTE, Answer, Json, Range, lay_out
+from grafana.pictures.values import text
+from grafana.targets import targets
 from tests.backfill import Backfilled, Series
 from tools.process import StackError
 
@@ -78,8 +81,8 @@ def board() -> Json:
     return as_json(Board("kinds", "Kinds", "", (), (Row("", panels[:3]), Row("A row", panels[3:]))), lambda panel: {})
 
 
-def laid(board: Json, prometheus: Backfilled, range_: Range = RANGE, **chosen: str) -> Json:
-    return lay_out(board, ask(board, prometheus.url, range_, chosen, STEP), range_, chosen)
+def laid(board: Json, prometheus: Backfilled, range_: Range = RANGE) -> Json:
+    return lay_out(board, ask(board, prometheus.url, range_, STEP), range_)
 
 
 def panel(model: Json, title: str, *names: str) -> Any:
@@ -116,6 +119,12 @@ def panel(model: Json, title: str, *names: str) -> Any:
         ("short", 1_600_000, 1, "1.6 Mil"),
         ("short", 0.5, 0, "1"),
         ("short", 0, 2, "0.00"),
+        ("s", 0, 2, "0 s"),
+        ("percentunit", 0.07, None, "7%"),
+        ("locale", 1576, None, "1,576"),
+        ("locale", 1576.4, 0, "1,576"),
+        ("locale", 1234567.25, 1, "1,234,567.3"),
+        ("locale", 999, 0, "999"),
     ],
 )
 def test_numbers_are_written_as_grafana_writes_them(unit: str, value: float, decimals: int | None, shown: str) -> None:
@@ -128,47 +137,66 @@ def test_a_unit_that_is_not_known_is_an_error() -> None:
         text(1, "parsecs")
 
 
-def test_axes_have_round_marks() -> None:
-    """In the steps of the unit, without zeros that say nothing, and never two with one text."""
-    assert ["0%", "5%", "10%", "15%", "20%", "25%"] == [mark for _, mark in axis(0, 0.22, "percentunit", None, 5)]
-    assert ["0 s", "500 ms", "1 s", "1.5 s"] == [mark for _, mark in axis(0, 1.3, "s", None, 4)]
-    assert ["0 s", "30 min", "1 hour", "1.5 hour"] == [mark for _, mark in axis(0, 4200, "s", None, 4)]
-    assert ["0 B", "20 MiB", "40 MiB"] == [mark for _, mark in axis(0, 40e6, "bytes", None, 3)]
-    assert [(0, "0"), (1, "1"), (2, "2")] == axis(0, 2, "short", 0, 6)
-    assert [-10, -5, 0, 5] == [value for value, _ in axis(-7, 3, "short", None, 3)]
-    assert [(0, "00:00"), (60_000, "00:01"), (120_000, "00:02")] == times(0, 180, 3)
-    assert [(30_000, "00:00:30")] == times(1, 59, 2)
+AXES = [
+    (RATIO, 0.22, ["0%", "5%", "10%", "15%", "20%", "25%"]),
+    (SECONDS, 1.3, ["0 s", "0.3 s", "0.6 s", "0.9 s", "1.2 s", "1.5 s"]),
+    (SECONDS, 4200, ["0 hour", "0.2 hour", "0.4 hour", "0.6 hour", "0.8 hour", "1 hour", "1.2 hour"]),
+    (BYTES, 40e6, ["0 MiB", "10 MiB", "20 MiB", "30 MiB", "40 MiB"]),
+    (USD, 1200, ["$0K", "$0.2K", "$0.4K", "$0.6K", "$0.8K", "$1K", "$1.2K"]),
+    (COUNT, 2, ["0", "1", "2"]),
+    (Quantity("locale", decimals=0), 5000, ["0", "1,000", "2,000", "3,000", "4,000", "5,000"]),
+    (SCORE, 0.5, ["0", "0.1", "0.2", "0.3", "0.4", "0.5"]),
+    (RATIO, 0, ["0%", "20%", "40%", "60%", "80%", "100%"]),
+]
+
+
+def test_axes_have_round_marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the size that the largest value is written in, and whole if things are counted; times are UTC everywhere."""
+    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    panels = [lines(at, f"Axis {at}", Query("1", "one"), quantity, "") for at, (quantity, *_) in enumerate(AXES, 1)]
+    board = as_json(Board("axes", "Axes", "", (), (Row("", tuple(panels)),)), lambda panel: {})
+    asked = zip(targets(board), AXES, strict=False)
+    answers = [Answer(target, {}, [(at, largest) for at in TIMES]) for target, (_, largest, _) in asked]
+
+    page = photograph(lay_out(board, answers, RANGE), tmp_path / "axes.png")
+
+    sections = [re.findall(r"<text[^>]*>([^<]+)</text>", each) for each in page.split("<section")[1:]]
+    minutes = [f"{datetime.fromtimestamp(at, UTC):%H:%M}" for at in TIMES if at % 60 == 0]
+    assert [[mark for mark in marks if ":" not in mark] for marks in sections] == [marks for *_, marks in AXES]
+    assert all(set(minutes) <= set(marks) for marks in sections)
 
 
 def test_what_is_laid_out_is_the_data(board: Json, prometheus: Backfilled) -> None:
     """Values, gaps, names, colours, words, and what is empty; also a label that nobody thought of."""
     model = laid(board, prometheus)
 
-    assert ("Kinds", [("Environment", "All")]) == (model["title"], model["choices"])
-    tiles = [{"name": "fast", "text": "13 s", "color": RED}, {"name": "slow", "text": "5 s", "color": GREEN}]
-    assert tiles == panel(model, "Load", "tiles")
-    assert [{"name": "", "text": "DOWN", "color": RED}] == panel(model, "State", "tiles")
+    assert ("Kinds", ["Environment"]) == (model["title"], model["choices"])
+    assert [("fast", "13 s", RED), ("slow", "5 s", GREEN)] == values(model, "Load")
+    assert [("", "DOWN", RED)] == values(model, "State")
     assert "no traffic" == panel(model, "Nothing", "empty")
-    assert [("fast", "$13.00", 1), ("slow", "$5.00", 5 / 13)] == [
-        (each["name"], each["text"], each["share"]) for each in panel(model, "Bars", "bars")
-    ]
-    gaps = [value or None for value in FAST]
-    fast = {"name": "fast", "color": PALETTE[0], "values": gaps}
-    slow = {"name": "slow", "color": PALETTE[1], "values": [5] * POINTS}
-    legend = [("", ["Last", "Max"]), ("fast", ["13 s", "13 s"]), ("slow", ["5 s", "5 s"])]
+    assert [("fast", "$13.00", COLORS["blue"]), ("slow", "$5.00", COLORS["blue"])] == values(model, "Bars")
+    assert [1, 5 / 13] == [bar["share"] for _, bar, _ in panel(model, "Bars", "rows")]
+    fast = {"color": PALETTE[0], "values": [value or None for value in FAST]}
+    slow = {"color": PALETTE[1], "values": [5] * POINTS}
     assert ([fast, slow], [{"value": 4, "color": RED}]) == tuple(panel(model, "Lines", "series", "limits"))
-    assert legend == [(each["name"], each["numbers"]) for each in panel(model, "Lines", "legend")]
-    stack = panel(model, "Stack", "series")
-    assert (20, "one", RED) == (panel(model, "Stack", "y")[-1][0], stack[-1]["name"], stack[-1]["color"])
+    assert table(model, "Lines") == [["", "", "Last", "Max"], ["", "fast", "13 s", "13 s"], ["", "slow", "5 s", "5 s"]]
+    assert [PALETTE[0], PALETTE[1]] == [row[0]["color"] for row in panel(model, "Lines", "rows")]
+    assert [["", "fast"], ["", "slow"], ["", "one"]] == table(model, "Stack")[1:]
+    assert (19, RED) == (panel(model, "Stack", "axis")["high"], panel(model, "Stack", "series")[-1]["color"])
     assert [{"from": TIMES[2] * 1000, "to": TIMES[5] * 1000, "text": "Deployment 2.4.0", "color": COLORS["blue"]}] == (
         model["regions"]
     )
-    assert table(model, "Table") == [["Part", "Load", "Share"], ["fast", "13 s", "50%"], ["slow", "5 s", "no data"]]
-    assert [[RED, COLORS["text"]], [GREEN, ""]] == [
+    assert table(model, "Table") == [["Part", "Load", "Share"], ["fast", "13 s", "50%"], ["slow", "5 s", ""]]
+    assert [[RED, COLORS["text"]], [GREEN, COLORS["text"]]] == [
         [cell["color"] for cell in row[1:]] for row in panel(model, "Table", "rows")
     ]
     assert ["Part", "Load", "__name__", "environment"] == table(model, "Raw")[0]
     assert ["30", "29", "28"] == [row[1] for row in table(model, "Long")[1:4]]
+
+
+def values(model: Json, title: str) -> list[tuple[str, str, str]]:
+    """Names, texts and colours of numbers and bars."""
+    return [(name["text"], value["text"], value["color"]) for name, _, value in panel(model, title, "rows")]
 
 
 def table(model: Json, title: str) -> list[list[str]]:
@@ -179,32 +207,37 @@ def table(model: Json, title: str) -> list[list[str]]:
 def test_other_data_are_another_picture(board: Json, prometheus: Backfilled) -> None:
     """At another moment there are other numbers; of an environment that is not there, nothing is said."""
     earlier = laid(board, prometheus, Range(START, TIMES[5], STEP))
-    elsewhere = laid(board, prometheus, environment="nowhere")
+    elsewhere = laid(json.loads(json.dumps(board).replace('"allValue": ".+"', '"allValue": "nowhere"')), prometheus)
 
-    assert ["6 s", "5 s"] == [each["text"] for each in panel(earlier, "Load", "tiles")]
-    assert [("Environment", "nowhere")] == elsewhere["choices"]
+    assert ["6 s", "5 s"] == [shown for _, shown, _ in values(earlier, "Load")]
     assert ["no data"] * 5 == [panel(elsewhere, title, "empty") for title in ("Load", "Bars", "Lines", "Raw", "Long")]
     assert [] == elsewhere["regions"]
 
 
-def test_what_is_drawn_is_what_was_laid_out(board: Json, prometheus: Backfilled) -> None:
-    """Read from the page: texts, heights of a line in proportion to its values, gaps, and how many rows are cut."""
-    page = browse(laid(board, prometheus), "--dump-dom")
+def test_what_is_drawn_is_what_was_laid_out(board: Json, prometheus: Backfilled, tmp_path: Path) -> None:
+    """Read from the page: texts, heights of a line in proportion to its values, gaps, stacks, and what is cut."""
+    page = photograph(laid(board, prometheus), tmp_path / "kinds.png")
 
     page = page[page.index("<header") :]
     texts = set(re.findall(r">([^<>\n]+)<", page))
-    assert {"Kinds", "DOWN", "no traffic", "$13.00", "fast", "15 s", "20", "Deployment 2.4.0", "no data"} <= texts
+    assert {"Kinds", "All", "DOWN", "no traffic", "$13.00", "fast", "15 s", "21", "Deployment 2.4.0"} <= texts
     rows_shown = len(re.findall(r"<tr", page[page.index("Long") :])) - 1
     cut = re.search(r"(\d+) more", page[page.index("Long") :])
     assert cut is not None and MANY == rows_shown + int(cut[1])
     chart = page[page.index(">Lines<") : page.index(">Stack<")]
-    path = next(each for each in re.findall(r"<path[^>]*>", chart) if f'stroke="{PALETTE[0]}"' in each)
+    paths = re.findall(r"<path[^>]*>", chart)
+    assert 1 == len([each for each in paths if f'stroke="{RED}"' in each and "stroke-dasharray" in each])
+    path = next(each for each in paths if f'stroke="{PALETTE[0]}"' in each)
     drawn = re.search(r' d="([^"]+)"', path)
     assert drawn is not None and 2 == drawn[1].count("M")
     heights = [float(y) for _, y in re.findall(r"([\d.]+) ([\d.]+)", drawn[1])]
     values = [value for value in FAST if value]
     pixels = (heights[0] - heights[-1]) / (values[-1] - values[0])
     assert [heights[0] - pixels * (value - values[0]) for value in values] == pytest.approx(heights, abs=1)
+    stack = page[page.index(">Stack<") : page.index(">Table<")]
+    paths = [each for color in (*PALETTE[:2], RED) for each in re.findall(rf'<path[^>]*stroke="{color}"[^>]*>', stack)]
+    first, second, top = (float(re.findall(r" d=\"[^\"]* ([\d.]+)\"", path)[0]) for path in paths)
+    assert (first - second) / 5 == pytest.approx(second - top, abs=0.1)
 
 
 def test_a_picture_is_a_png_of_its_size(board: Json, prometheus: Backfilled, tmp_path: Path) -> None:
@@ -220,8 +253,8 @@ def test_a_picture_is_a_png_of_its_size(board: Json, prometheus: Backfilled, tmp
     assert colors > 100 and len(picture) < 200_000
 
 
-def test_an_error_in_the_page_is_told() -> None:
+def test_an_error_in_the_page_is_told(tmp_path: Path) -> None:
     """Half a picture is none."""
     broken = {"title": "Broken", "width": 400, "height": 300, "panels": [], "choices": None}
     with pytest.raises(StackError, match="could not draw"):
-        browse(broken, "--dump-dom")
+        photograph(broken, tmp_path / "broken.png")
