@@ -151,7 +151,7 @@ def _lines(panel: Json, found: Sequence[Answer], range_: Range) -> Json:
     at_once = zip(*(each["values"] for each in series), strict=True)
     high = max((sum if "stacking" in custom else max)(value or 0 for value in values) for values in at_once)
     limits = [settings["thresholds"]["steps"][1]["value"]] if "thresholdsStyle" in custom else []
-    high = high or 1.25 * sum(limits) or 1  # nothing happened: a line on the floor, below its limit
+    high = max(high, custom.get("axisSoftMax", 0)) or 1  # nothing happened: a line on the floor
     size, form = scale(high, settings["unit"])
     return {
         "series": series,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -71,7 +72,7 @@ def main(arguments: Sequence[str]) -> int:
                 }
             for uid, model in models.items():
                 photograph(model, file := chosen.out / f"{uid}.png")
-                print(f"{file}: {file.stat().st_size / 1000:.0f} kB", flush=True)
+                print(f"wrote {os.path.relpath(file)}: {file.stat().st_size / 1000:.0f} kB", flush=True)
     except (StackError, PrometheusError) as error:
         print(error, file=sys.stderr)
         return 2

@@ -18,7 +18,7 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", "Prefer using dashboardv2", DeprecationWarning)
     from grafana.board import Board, Row, as_json
     from grafana.panels import Column, Query, bars, lines, number, rows
-    from grafana.quantities import BYTES, COUNT, RATIO, SCORE, SECONDS, USD, Quantity
+    from grafana.quantities import BYTES, COUNT, PERCENT, RATIO, SCORE, SECONDS, USD, Quantity
 from grafana.pictures.draw import ask, draw, photograph
 from grafana.pictures.layout import COLORS, PALETTE, Answer, Json, Range, lay_out
 from grafana.pictures.values import text
@@ -138,7 +138,7 @@ def test_a_unit_that_is_not_known_is_an_error() -> None:
 
 
 AXES = [
-    (RATIO, 0.22, ["0%", "5%", "10%", "15%", "20%", "25%"]),
+    (PERCENT, 22, ["0%", "5%", "10%", "15%", "20%", "25%"]),
     (SECONDS, 1.3, ["0 s", "0.3 s", "0.6 s", "0.9 s", "1.2 s", "1.5 s"]),
     (SECONDS, 4200, ["0 hour", "0.2 hour", "0.4 hour", "0.6 hour", "0.8 hour", "1 hour", "1.2 hour"]),
     (BYTES, 40e6, ["0 MiB", "10 MiB", "20 MiB", "30 MiB", "40 MiB"]),
@@ -146,7 +146,8 @@ AXES = [
     (COUNT, 2, ["0", "1", "2"]),
     (Quantity("locale", decimals=0), 5000, ["0", "1,000", "2,000", "3,000", "4,000", "5,000"]),
     (SCORE, 0.5, ["0", "0.1", "0.2", "0.3", "0.4", "0.5"]),
-    (RATIO, 0, ["0%", "20%", "40%", "60%", "80%", "100%"]),
+    (RATIO, 0.22, ["0%", "20%", "40%", "60%", "80%", "100%"]),  # the axis of a share without a limit ends at all
+    (PERCENT, 0, ["0%", "0.2%", "0.4%", "0.6%", "0.8%", "1%"]),
 ]
 
 
