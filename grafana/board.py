@@ -113,10 +113,10 @@ def round_trip(board: Json) -> Json:
 
 
 def _plain(board: models.Dashboard) -> Json:
-    """JSON without ``placement``: the SDK puts all links and annotations into a menu where nobody looks for them."""
+    """JSON in which links and annotations stand at the top: the SDK puts them into a menu where nobody looks for them."""
 
     def placed(each: dict[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in each.items() if name != "placement"}
+        return {name: value for name, value in each.items() if value != "inControlsMenu"}
 
     read: Json = json.loads(json.dumps(board, cls=JSONEncoder), object_hook=placed)
     return read
