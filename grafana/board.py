@@ -113,7 +113,7 @@ def round_trip(board: Json) -> Json:
 
 
 def _plain(board: models.Dashboard) -> Json:
-    """JSON in which links and annotations stand at the top: the SDK puts them into a menu where nobody looks for them."""
+    """JSON with links and annotations at the top: the SDK puts them into a menu, where nobody looks for them."""
 
     def placed(each: dict[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in each.items() if value != "inControlsMenu"}
