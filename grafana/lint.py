@@ -49,7 +49,12 @@ def lint(boards: Mapping[str, Board], contract: Contract) -> list[str]:
     """All findings; empty when the dashboards are sound."""
     known = series(contract)
     findings = [f"{uid}: {each}" for uid, board in boards.items() for check in CHECKS for each in check(board, known)]
-    return [*findings, *alerts_have_panels(boards, contract), *titles_are_unique(boards)]
+    return [
+        *findings,
+        *alerts_have_panels(boards, contract),
+        *titles_are_unique(boards),
+        *metrics_are_shown(boards, contract),
+    ]
 
 
 # -- the dashboard --
@@ -366,3 +371,35 @@ def titles_are_unique(boards: Mapping[str, Board]) -> Iterator[str]:
     for title, count in Counter(board["title"] for board in boards.values()).items():
         if count > 1:
             yield f"{count} dashboards are called {title}."
+
+
+def metrics_are_shown(boards: Mapping[str, Board], contract: Contract) -> Iterator[str]:
+    """What is measured and on no dashboard is found by nobody. A panel may show what is recorded of it."""
+    recorded: dict[str, str] = {}
+    for recording in contract.rules.recordings:
+        recorded[recording.record] = f"{recorded.get(recording.record, '')} {recording.expr}"
+    shown: set[str] = set()
+    left = {name for board in boards.values() for target in targets(board) for name in _words(target.expr)}
+    while left:
+        name = left.pop()
+        if name not in shown:
+            shown.add(name)
+            left |= _words(recorded.get(name, ""))
+    for definition in contract.definitions:
+        names = {definition.name, f"{definition.name}_bucket", f"{definition.name}_count"}
+        if names & shown and definition.name in NOT_SHOWN:
+            yield f"{definition.name} is on a dashboard; take it out of NOT_SHOWN."
+        elif not names & shown and definition.name not in NOT_SHOWN:
+            yield f"{definition.name} is on no dashboard."
+
+
+NOT_SHOWN: Mapping[str, str] = {
+    "database_connections_active": "database_pool_connections shows it for each pool",
+    "first_input_delay_seconds": "no longer a Core Web Vital; INP has its place",
+    "slo_availability_target_percent": "slo:target_percent shows it for each objective",
+}
+"""Metrics of the contract that no panel is about, and why."""
+
+
+def _words(expr: str) -> set[str]:
+    return set(re.findall(r"[a-zA-Z_][\w:]*", expr))

@@ -16,6 +16,7 @@ INPUT = where('job=~"$service"', 'model=~"$model"', 'token_type="input"')
 OUTPUT = where('job=~"$service"', 'model=~"$model"', 'token_type="output"')
 FAILED = where('job=~"$service"', 'model=~"$model"', 'status="error"')
 LOST = where('job=~"$service"', 'outcome=~"dropped|rejected"')
+REPAIRED = rate("cost_events_repaired_total", APP, "reason")
 LEDGER = f"max by (environment) (cost_spool_pending{APP})"
 """There for every app that keeps a ledger."""
 
@@ -283,9 +284,13 @@ def _books(waiting: float) -> tuple[Panel, ...]:
         lines(
             20,
             "Cost events",
-            Query(rate("cost_events_total", APP, "outcome"), "{{outcome}}"),
+            [
+                Query(rate("cost_events_total", APP, "outcome"), "{{outcome}}"),
+                Query(or_none(f"{REPAIRED} > 0", LEDGER), "repaired {{reason}}"),
+            ],
             PER_SECOND,
-            "Cost events per second, by what became of them. Delivered follows accepted.",
+            "Cost events per second, by what became of them. Delivered follows accepted; what was repaired "
+            "is accepted too.",
             width=24,
             height=7,
             see="CostLedgerStalled",

@@ -190,6 +190,27 @@ def _apps() -> tuple[Panel, ...]:
             height=9,
             see="ApiTelemetryMissing",
         ),
+        lines(
+            23,
+            "An answer of /metrics takes",
+            Query(f"max by (environment, job) (relay_otel_scrape_duration_seconds{HERE})", "{{environment}} {{job}}"),
+            SECONDS,
+            "Time that the last answer to a scrape took to make, where apps are scraped.",
+            width=16,
+            height=6,
+            see="ApiTelemetryMissing",
+        ),
+        number(
+            24,
+            "Workers in one answer",
+            Query(f"max by (environment) (relay_otel_partial{HERE})", "{{environment}}"),
+            FLAG,
+            "Whether every worker of a server is in its answer. One alone is where they can share no directory.",
+            words={"0": ("all", "green"), "1": ("ONE ONLY", "red")},
+            width=8,
+            height=6,
+            see="ApiTelemetryMissing",
+        ),
     )
 
 

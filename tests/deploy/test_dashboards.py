@@ -272,6 +272,16 @@ def test_a_second_dashboard_of_a_title_is_said(ours: dict[str, Board]) -> None:
     assert list(checks.titles_are_unique(ours)) == ["2 dashboards are called Database - Relay AI."]
 
 
+def test_a_metric_on_no_dashboard_is_said(ours: dict[str, Board], contract: Contract) -> None:
+    """One that loses its only panel, and one that has a reason to be on none and is shown all the same."""
+    panel(ours["pipeline"], "Workers in one answer")["targets"] = []
+    panel(ours["slo"], "Bad requests")["targets"][0]["expr"] = "slo_availability_target_percent"
+    assert list(checks.metrics_are_shown(ours, contract)) == [
+        "slo_availability_target_percent is on a dashboard; take it out of NOT_SHOWN.",
+        "relay_otel_partial is on no dashboard.",
+    ]
+
+
 def test_exclusions_are_still_true(ours: dict[str, Board]) -> None:
     """A panel that is excused from a runbook is there, and has none."""
     without = {each["title"] for board in ours.values() for each in panels(board) if not each["links"]}
