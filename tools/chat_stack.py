@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 
 from examples.relay_chat import traffic
 from examples.relay_chat.traffic import Book
+from examples.relay_chat.visitors import Visitors
+from relay_otel.operations import deploy_start, maintenance_start
 from tools.alerting import Alertmanager, Sink
 from tools.postgres import Postgres
 from tools.process import HOST, Process, accepts, await_, fetch, free_port
@@ -28,6 +30,7 @@ TIME_SCALE = 20  # of the rules: what looks back five minutes looks back 15 s, a
 INTERVAL_SECONDS = 2.0  # between exports and between scrapes: lively, where production has 10 and 15
 CHAPTERS = ("steady", "errors", "slow")
 """What the traffic does in turn, unless --scenario names one: each once in --for, or in a minute that comes again."""
+BUSY_ROUND_SECONDS = 12.0  # within the 15 s that a rule looks back in place of five minutes
 USUAL_PORTS = {
     "app": 8000,
     "provider": 8100,
@@ -214,6 +217,19 @@ def stack(*, usual_ports: bool, database: str = "") -> Iterator[Stack]:
 def in_turn(round_seconds: float) -> Callable[[float], str]:
     """A story for ``Traffic``: all scenarios, each once in so many seconds."""
     return lambda gone: CHAPTERS[int(gone / (round_seconds / len(CHAPTERS))) % len(CHAPTERS)]
+
+
+@contextlib.contextmanager
+def busy_stack() -> Iterator[Stack]:
+    """The stack with something of all that runbooks and dashboards ask for: traffic that fails and is slow in turn,
+    visitors (simulated), a deployment and a maintenance."""
+    with contextlib.ExitStack() as running:
+        demo = running.enter_context(stack(usual_ports=False))
+        deploy_start("1.4.2", environment=STAGE, endpoint=demo.collector.otlp_endpoint)
+        maintenance_start("database", environment=STAGE, endpoint=demo.collector.otlp_endpoint)
+        running.enter_context(Traffic(demo.app.url, in_turn(BUSY_ROUND_SECONDS)))
+        running.enter_context(Visitors(demo.app.url, None))
+        yield demo
 
 
 class Traffic:

@@ -24,11 +24,9 @@ from typing import Any
 
 import httpx
 
-from examples.relay_chat.visitors import Visitors
 from grafana.quiet import QUIET
 from grafana.targets import FOLDER, SCRAPE_SECONDS, Board, Target, boards, everything, fill, panels, targets, variables
-from relay_otel.operations import deploy_start, maintenance_start
-from tools.chat_stack import STAGE, Traffic, in_turn, stack
+from tools.chat_stack import busy_stack
 from tools.demo import stopped_cleanly
 from tools.process import HOST, ROOT, Process, StackError, answers, await_, free_port
 
@@ -147,11 +145,7 @@ def start(running: contextlib.ExitStack, image: str, folder: Path) -> Grafana:
     docker = shutil.which("docker")
     if docker is None or subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode:
         raise StackError("docker compose is not here; install it, or name a running Grafana with --url URL.")
-    demo = running.enter_context(stack(usual_ports=False))
-    deploy_start("1.4.2", environment=STAGE, endpoint=demo.collector.otlp_endpoint)
-    maintenance_start("database", environment=STAGE, endpoint=demo.collector.otlp_endpoint)
-    running.enter_context(Traffic(demo.app.url, in_turn(round_seconds=12)))
-    running.enter_context(Visitors(demo.app.url, None))
+    demo = running.enter_context(busy_stack())
     port, password = free_port(), secrets.token_urlsafe()
     url = f"http://{HOST}:{port}"
     settings = {"IMAGE": image, "PORT": str(port), "ADMIN_PASSWORD": password, "PROMETHEUS_URL": demo.product.url}

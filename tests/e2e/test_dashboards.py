@@ -1,12 +1,11 @@
 """Every query of every panel, variable and annotation, as Grafana sends it, against the demo's Prometheus.
 
-The demo runs with its traffic and simulated visitors, a deployment and a maintenance. What Grafana itself makes of the
+The demo runs with something of all that can be shown. What Grafana itself makes of the
 answers cannot be shown here: docs/verification.md.
 """
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import dataclasses
 from collections.abc import Iterator
@@ -14,30 +13,22 @@ from pathlib import Path
 
 import pytest
 
-from examples.relay_chat.visitors import Visitors
 from grafana.quiet import QUIET
 from grafana.targets import Board, Target, boards, panels, targets
 from relay_otel.contract.load import load
-from relay_otel.operations import deploy_start, maintenance_start
 from tests.dashboards import Viewer, loud
-from tools.chat_stack import CHAPTERS, STAGE, Traffic, in_turn, stack
+from tools.chat_stack import busy_stack
 from tools.process import await_
 from tools.stack import Collector, Prometheus, Server, uvicorn
 
 CONTRACT = load(Path(__file__).resolve().parents[2] / "contract")
-CHAPTER_SECONDS = 4.0
 SETTLING_SECONDS = 120.0
 SHOWN_SECONDS = 120
 
 
 @pytest.fixture
 def viewer() -> Iterator[Viewer]:
-    with contextlib.ExitStack() as each:
-        demo = each.enter_context(stack(usual_ports=False))
-        deploy_start("1.4.2", environment=STAGE, endpoint=demo.collector.otlp_endpoint)
-        maintenance_start("database", environment=STAGE, endpoint=demo.collector.otlp_endpoint)
-        each.enter_context(Traffic(demo.app.url, in_turn(CHAPTER_SECONDS * len(CHAPTERS))))
-        each.enter_context(Visitors(demo.app.url, None))
+    with busy_stack() as demo:
         yield Viewer(demo.product, CONTRACT, scrape=2, seconds=SHOWN_SECONDS)
 
 

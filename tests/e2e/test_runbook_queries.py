@@ -6,7 +6,6 @@ recorded once a minute is there within seconds. Queries are asked unchanged.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 from collections.abc import Iterator
@@ -14,14 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from examples.relay_chat.visitors import Visitors
-from relay_otel.operations import deploy_start, maintenance_start
 from tests.runbooks import READ_BY_RUNBOOKS_ONLY, Query, read_runbooks
-from tools.chat_stack import CHAPTERS, STAGE, Stack, Traffic, in_turn, stack
+from tools.chat_stack import Stack, busy_stack
 from tools.process import ROOT, StackError, await_
 from tools.stack import Prometheus, tool
 
-CHAPTER_SECONDS = 4.0
 READY = "slo:budget_remaining:ratio and slo:outage_seconds:30d and slo:errors:ratio30d > 0"
 """The last of what the rules record, once errors of the traffic are in it."""
 SETTLING_SECONDS = 60.0
@@ -52,12 +48,7 @@ QUIET = {
 
 @pytest.fixture
 def running() -> Iterator[Stack]:
-    with contextlib.ExitStack() as each:
-        demo = each.enter_context(stack(usual_ports=False))
-        deploy_start("1.4.2", environment=STAGE, endpoint=demo.collector.otlp_endpoint)
-        maintenance_start("database", environment=STAGE, endpoint=demo.collector.otlp_endpoint)
-        each.enter_context(Traffic(demo.app.url, in_turn(CHAPTER_SECONDS * len(CHAPTERS))))
-        each.enter_context(Visitors(demo.app.url, None))
+    with busy_stack() as demo:
         yield demo
 
 
