@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TextIO
 
 from relay_otel.operations.prometheus_api import PrometheusApi
-from tools.stack import Prometheus, tool
+from tools.process import tool
+from tools.stack import Prometheus
 
 QUERY_SECONDS = 300.0  # a month of sub-queries, on a busy machine
 BLOCK = "5000h"

@@ -19,8 +19,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from tools.process import DEADLINE_SECONDS, HOST, ROOT, Process, answers, await_, fetch, free_port, new_folder
-from tools.stack import Target, tool
+from tools.process import DEADLINE_SECONDS, HOST, ROOT, Process, answers, await_, fetch, free_port, new_folder, tool
+from tools.stack import Target
 
 SHORTENED_SECONDS = 60
 """Waits and intervals up to here are shortened for tests. Longer ones are repeats, which nobody waits for."""

@@ -36,8 +36,7 @@ from tools.books import check
 from tools.chat_stack import Stack, Traffic, in_turn, stack
 from tools.incident import Incident
 from tools.panel import watch
-from tools.process import StackError
-from tools.stack import tool
+from tools.process import StackError, tool
 
 INCIDENT = "incident"
 

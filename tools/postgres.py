@@ -20,8 +20,7 @@ from typing import Literal
 
 import psycopg
 
-from tools.process import GRACE_SECONDS, HOST, Process, StackError, clean_environment, free_port, new_folder
-from tools.stack import tool
+from tools.process import GRACE_SECONDS, HOST, Process, StackError, clean_environment, free_port, new_folder, tool
 
 USER = "relay"
 STOPS = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT}

@@ -14,6 +14,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.error
@@ -37,6 +38,20 @@ T = TypeVar("T")
 
 class StackError(Exception):
     """Its text is the sentence for the user: what is wrong and how to repair it."""
+
+
+def tool(name: str) -> Path:
+    """The binary that `make tools` built.
+
+    Raises:
+        StackError: it was not built.
+    """
+    words = [sys.executable, str(ROOT / "tools" / "install.py"), "--path"]
+    asked = subprocess.run(words, capture_output=True, text=True, check=False)
+    binary = Path(asked.stdout.strip(), name)
+    if asked.returncode or not binary.is_file():
+        raise StackError(f"{name} is not built: run `make tools`.")
+    return binary
 
 
 def is_free(port: int) -> bool:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -44,21 +43,8 @@ from tools.process import (
     fetch,
     free_port,
     new_folder,
+    tool,
 )
-
-
-def tool(name: str) -> Path:
-    """The binary that `make tools` built.
-
-    Raises:
-        StackError: it was not built.
-    """
-    words = [sys.executable, str(ROOT / "tools" / "install.py"), "--path"]
-    asked = subprocess.run(words, capture_output=True, text=True, check=False)
-    binary = Path(asked.stdout.strip(), name)
-    if asked.returncode or not binary.is_file():
-        raise StackError(f"{name} is not built: run `make tools`.")
-    return binary
 
 
 class Collector(Process):

@@ -11,8 +11,7 @@ from pathlib import Path
 from grafana.pictures.layout import Answer, Json, Range, lay_out
 from grafana.targets import SCRAPE_SECONDS, Board, everything, fill, targets
 from relay_otel.operations.prometheus_api import PrometheusApi, Series
-from tools.process import StackError
-from tools.stack import tool
+from tools.process import StackError, tool
 
 HERE = Path(__file__).resolve().parent
 PAGE = """<!doctype html><meta charset="utf-8"><base href="HERE/"><link rel="stylesheet" href="page.css"><body>

@@ -18,8 +18,8 @@ import yaml
 from relay_otel.contract.__main__ import main as contract
 from relay_otel.contract.render_alertmanager import render_reduced
 from tools.alerting import Alertmanager, Sink
-from tools.process import HOST, ROOT, Process, answers, await_, fetch, free_port
-from tools.stack import Prometheus, tool
+from tools.process import HOST, ROOT, Process, answers, await_, fetch, free_port, tool
+from tools.stack import Prometheus
 
 FOLDER = ROOT / "alertmanager"
 CONFIGS = ("alertmanager.yml", "alertmanager.reduced.yml")

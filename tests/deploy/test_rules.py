@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tools.process import ROOT
+from tools.process import ROOT, tool
 from tools.rule_coverage import gaps, read
-from tools.stack import tool
 
 RULES = ROOT / "prometheus" / "rules"
 TESTS = ROOT / "prometheus" / "tests"

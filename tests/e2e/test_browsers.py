@@ -22,8 +22,8 @@ from relay_otel.instruments import DEFINITIONS
 from tests.browsers import BUTTONS, ENDPOINTS, ERRORS, FORMS, PAGES, Crowd, Key, Truth, body, counter, point, post
 from tests.e2e.served import total
 from tests.hostile import RAW, REFUSED, inventing
-from tools.process import ROOT, await_, fetch
-from tools.stack import Collector, Prometheus, Server, tool, uvicorn
+from tools.process import ROOT, await_, fetch, tool
+from tools.stack import Collector, Prometheus, Server, uvicorn
 
 BROWSERS, BEACONS = 1_000, 3
 VISITS = 8

@@ -17,8 +17,8 @@ import pytest
 
 from tests.e2e.conftest import JOB, Book, Stack, client_of
 from tests.export.test_grpc import Files, make_tls
-from tools.process import HOST, Process, accepts, await_, clean_environment, fetch, free_port, new_folder
-from tools.stack import Collector, Server, tool, uvicorn
+from tools.process import HOST, Process, accepts, await_, clean_environment, fetch, free_port, new_folder, tool
+from tools.stack import Collector, Server, uvicorn
 
 PROTOCOLS = ["grpc", "http/protobuf"]
 EXIT_SECONDS = 2.5

@@ -21,8 +21,7 @@ from relay_otel import cli
 from relay_otel.operations import alert_commands
 from tests.backfill import Backfilled, Series
 from tools.alerting import Alertmanager, Sink
-from tools.process import ROOT, free_port
-from tools.stack import tool
+from tools.process import ROOT, free_port, tool
 
 DOCS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 SHOWN_NOW = datetime(2026, 3, 9, 9, tzinfo=UTC)

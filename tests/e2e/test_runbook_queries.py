@@ -15,8 +15,8 @@ import pytest
 
 from tests.runbooks import READ_BY_RUNBOOKS_ONLY, Query, read_runbooks
 from tools.chat_stack import Stack, busy_stack
-from tools.process import ROOT, StackError, await_
-from tools.stack import Prometheus, tool
+from tools.process import ROOT, StackError, await_, tool
+from tools.stack import Prometheus
 
 READY = "slo:budget_remaining:ratio and slo:outage_seconds:30d and slo:errors:ratio30d > 0"
 """The last of what the rules record, once errors of the traffic are in it."""

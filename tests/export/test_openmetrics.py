@@ -24,8 +24,8 @@ from relay_otel.definitions import Definition, Kind, Label
 from relay_otel.exemplars import Exemplar
 from relay_otel.export.text import END, OPENMETRICS, TEXT, TextFormat, edge
 from relay_otel.recording import Family, Point
-from tools.process import HOST, await_
-from tools.stack import Prometheus, Target, tool
+from tools.process import HOST, await_, tool
+from tools.stack import Prometheus, Target
 
 LABELS = (Label("plan"), Label("region"))
 NOW = time.time()
