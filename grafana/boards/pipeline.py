@@ -334,7 +334,10 @@ def _prometheus(limit: Callable[[str], float]) -> tuple[Panel, ...]:
             [
                 Query("60 * sum by (integration) (rate(alertmanager_notifications_total[5m])) > 0", "{{integration}}"),
                 Query(
-                    "60 * sum by (integration) (rate(alertmanager_notifications_failed_total[5m])) > 0",
+                    or_none(
+                        "60 * sum by (integration) (rate(alertmanager_notifications_failed_total[5m])) > 0",
+                        "sum(alertmanager_notifications_total)",
+                    ),
                     "{{integration}} failed",
                 ),
             ],
