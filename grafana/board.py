@@ -12,6 +12,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard as models
 
 from grafana.panels import DATASOURCE, Panel
+from grafana.targets import RUNBOOK
 from grafana.targets import Board as Json
 
 TAG = "relay-otel"
@@ -67,11 +68,6 @@ class Board:
     rows: tuple[Row, ...]
     choices: tuple[Choice, ...] = (ENVIRONMENT,)
     refresh: str = "30s"
-    since: str = "now-1h"
-
-    @property
-    def panels(self) -> tuple[Panel, ...]:
-        return tuple(panel for row in self.rows for panel in row.panels)
 
 
 def as_json(board: Board, runbooks: Callable[[Panel], Mapping[str, str]]) -> Json:
@@ -88,7 +84,7 @@ def as_json(board: Board, runbooks: Callable[[Panel], Mapping[str, str]]) -> Jso
         .readonly()
         .timezone("browser")
         .refresh(board.refresh)
-        .time(board.since, "now")
+        .time("now-1h", "now")
         .tooltip(models.DashboardCursorSync.CROSSHAIR)
         .link(_others())
         .variables([_datasource(), *map(_choice, board.choices)])
@@ -98,9 +94,7 @@ def as_json(board: Board, runbooks: Callable[[Panel], Mapping[str, str]]) -> Jso
         if row.title:
             made.with_row(dashboard.Row(row.title).id(FIRST_ROW + number))
         for panel in row.panels:
-            made.with_panel(
-                panel.builder.links([_link(f"Runbook: {name}", url) for name, url in runbooks(panel).items()])
-            )
+            made.with_panel(panel.builder.links([_link(RUNBOOK + name, url) for name, url in runbooks(panel).items()]))
     return _plain(made.build())
 
 
@@ -149,7 +143,6 @@ def _choice(choice: Choice) -> dashboard.QueryVariable:
 
 def _annotations() -> Sequence[dashboard.AnnotationQuery]:
     """What was done to the system, in every chart. The value is 1 while it is on: Grafana makes regions of those."""
-    selector = '{environment=~"$environment"}'
     done = {
         "Deployments": ("deployment_active_until_timestamp_seconds", "version", "blue"),
         "Maintenance": ("maintenance_active_until_timestamp_seconds", "kind", "purple"),
@@ -160,7 +153,7 @@ def _annotations() -> Sequence[dashboard.AnnotationQuery]:
         .datasource(DATASOURCE)
         .enable(True)
         .icon_color(color)
-        .expr(f"1 + 0 * (max by (environment, {label}) ({metric}{selector}) > time())")
+        .expr(f"1 + 0 * (max by (environment, {label}) ({metric}{where()}) > time())")
         .title_format(f"{name.rstrip('s')} {{{{{label}}}}}")
         .text_format("{{environment}}")
         .step("15s")  # what is shorter than a step is no region but a point

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from grafana.targets import Board, panels
+from grafana.targets import Board, panels, runbooks
 
 HEAD = """\
 <!-- Generated from grafana/boards by "make generate". Do not edit. -->
@@ -59,8 +59,7 @@ def _choices(board: Board) -> str:
 
 
 def _alerts(panel: Mapping[str, Any]) -> str:
-    names = [link["title"].removeprefix("Runbook: ") for link in panel.get("links", ())]
-    return ", ".join(f"[{name}](../runbooks/{name}.md)" for name in names)
+    return ", ".join(f"[{name}](../runbooks/{name}.md)" for name in runbooks(panel))
 
 
 def _cell(text: str) -> str:

@@ -17,7 +17,7 @@ from grafana_foundation_sdk.models import units
 from grafana.board import round_trip
 from grafana.panels import WIDTH
 from grafana.quantities import BY_UNIT
-from grafana.targets import Board, Target, everything, fill, panels, targets, variables
+from grafana.targets import Board, Target, everything, fill, panels, runbooks, targets, variables, variables_in
 from relay_otel.contract.lint_rules import series
 from relay_otel.contract.load import Contract
 from relay_otel.contract.promql_labels import Labels, Reading, read_expression
@@ -112,7 +112,7 @@ def variables_are_declared_and_used(board: Board, known: Mapping[str, Labels]) -
     """Grafana sends an unknown ``$name`` as it stands; a control that changes nothing is a lie."""
     declared = {each["name"] for each in board["templating"]["list"]}
     asked = [target.expr for target in targets(board)] + [selector for selector, _ in variables(board).values()]
-    used = {name for expr in asked for name in re.findall(r"\$\{?([A-Za-z_]\w*)", expr) if not name.startswith("__")}
+    used = {name for text in asked for name in variables_in(text)}
     for name in sorted(used - declared):
         yield f"${name} is used and not declared."
     for name in sorted(declared - used - {"datasource"}):
@@ -284,7 +284,7 @@ def _of_panels(board: Board) -> list[Target]:
 
 def _read(expr: str, board: Board, known: Mapping[str, Labels]) -> Reading:
     chosen = everything(board)
-    undeclared = {name: ".+" for name in re.findall(r"\$\{?([A-Za-z_]\w*)", expr) if not name.startswith("__")}
+    undeclared = dict.fromkeys(variables_in(expr), ".+")
     return read_expression(fill(expr, {**undeclared, **chosen}, step=STEP, range_seconds=RANGE), known)
 
 
@@ -346,7 +346,7 @@ def alerts_have_panels(boards: Mapping[str, Board], contract: Contract) -> Itera
     names = {alert.name for alert in contract.rules.alerts}
     for uid, board in boards.items():
         for panel in panels(board):
-            linked = [link["title"].removeprefix("Runbook: ") for link in panel.get("links", ())]
+            linked = runbooks(panel)
             if not linked and panel["title"] not in WITHOUT_RUNBOOK:
                 yield f"{uid}: {panel['title']} links no runbook."
             for name in linked:

@@ -14,6 +14,8 @@ from typing import Any
 
 FOLDER = Path(__file__).resolve().parent / "dashboards"
 SUFFIX = ".gen.json"
+RUNBOOK = "Runbook: "
+"""Before the alert's name in the words of a link."""
 LABEL_VALUES = re.compile(r"label_values\((?P<selector>.+), *(?P<label>\w+)\)")
 VARIABLE = re.compile(r"\$\{?([A-Za-z_]\w*)(?::\w+)?\}?")
 """``$1`` is a group of a regular expression."""
@@ -99,6 +101,16 @@ def variables(board: Board) -> dict[str, tuple[str, str]]:
 def everything(board: Board) -> dict[str, str]:
     """What stands for each variable where "All" is chosen, which every dashboard begins with."""
     return {each["name"]: each["allValue"] for each in board["templating"]["list"] if each["type"] == "query"}
+
+
+def variables_in(text: str) -> set[str]:
+    """The variables of the dashboard's own that a query or selector asks for."""
+    return {name for name in VARIABLE.findall(text) if not name.startswith("__")}
+
+
+def runbooks(panel: Mapping[str, Any]) -> list[str]:
+    """The alerts whose runbooks a panel links."""
+    return [link["title"].removeprefix(RUNBOOK) for link in panel.get("links", ())]
 
 
 def fill(expr: str, chosen: Mapping[str, str], *, step: int, range_seconds: int, scrape: int = SCRAPE_SECONDS) -> str:

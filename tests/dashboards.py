@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import httpx
@@ -116,8 +116,3 @@ def rows_of(target: Target, board: Board) -> set[str]:
 
 def _names(expr: str, metric: str) -> bool:
     return re.search(rf"(?<![\w:]){metric}(_bucket|_count|_sum)?(?![\w:])", expr) is not None
-
-
-def loud(problems: list[Problem], quiet: Mapping[str, str]) -> list[str]:
-    """Those that are not an emptiness with a reason."""
-    return [str(each) for each in problems if not (each.empty and any(part in each.expr for part in quiet))]

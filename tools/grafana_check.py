@@ -17,14 +17,13 @@ import secrets
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from grafana.quiet import QUIET
 from grafana.targets import FOLDER, SCRAPE_SECONDS, Board, Target, boards, everything, fill, panels, targets, variables
 from tools.chat_stack import busy_stack
 from tools.demo import stopped_cleanly
@@ -82,7 +81,7 @@ class Grafana:
         _, body = self.ask(path, params={"match[]": _fill(selector, everything(board))})
         return "" if body.get("data") else f"{board['uid']}: variable {variable} has no values"
 
-    def replies(self, board: Board, target: Target, may_be_empty: bool) -> str:
+    def replies(self, board: Board, target: Target) -> str:
         """A query, asked as a panel asks it."""
         query = {
             "refId": target.ref,
@@ -96,7 +95,7 @@ class Grafana:
         result = body.get("results", {}).get(target.ref, {})
         if status != 200 or "error" in result:
             return f"{target}: {result.get('error') or body.get('message', status)}"
-        return "" if may_be_empty or _has_numbers(result) else f"{target}: no data"
+        return "" if _has_numbers(result) else f"{target}: no data"
 
 
 def _outline(board: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
@@ -115,14 +114,13 @@ def _has_numbers(result: Mapping[str, Any]) -> bool:
     )
 
 
-def checks(grafana: Grafana, shown: Mapping[str, Board], quiet: Collection[str] = ()) -> list[Check]:
-    """All there is to ask about these dashboards. A query that holds a part of ``quiet`` may be empty."""
+def checks(grafana: Grafana, shown: Mapping[str, Board]) -> list[Check]:
+    """All there is to ask about these dashboards."""
     each: list[Check] = [grafana.source]
     for board in shown.values():
         each.append(partial(grafana.holds, board))
         each += [partial(grafana.offers, board, name, *asked) for name, asked in variables(board).items()]
-        spared = [(target, any(part in target.expr for part in quiet)) for target in targets(board)]
-        each += [partial(grafana.replies, board, *one) for one in spared]
+        each += [partial(grafana.replies, board, target) for target in targets(board)]
     return each
 
 
@@ -180,7 +178,7 @@ def main(arguments: Sequence[str]) -> int:
                 raise StackError(f"No Grafana answers at {grafana.client.base_url}; name one that does with --url URL.")
             if grafana.ask("/api/user")[0] != 200:
                 raise StackError("Grafana does not let this user in; set GRAFANA_USER and GRAFANA_PASSWORD.")
-            asked = checks(grafana, shown, QUIET)
+            asked = checks(grafana, shown)
             wrong = problems(asked, 0 if chosen.url else PATIENCE_SECONDS)
     except StackError as error:
         print(error, file=sys.stderr)

@@ -202,9 +202,13 @@ def urls(running: Stack) -> list[str]:
         "probe": (running.blackbox.port, f"http://127.0.0.1:{running.blackbox.port}"),
         "Alertmanager": (running.alertmanager.port, running.alertmanager.url),
     }
-    return [
+    ports = [
         f"{name:29}{url}" + ("" if port == USUAL_PORTS[name] else f"   (instead of port {USUAL_PORTS[name]})")
         for name, (port, url) in chosen.items()
+    ]
+    return [
+        *ports,
+        f"{'dashboards':29}docs/dashboards.md; for a Grafana of yours on {running.product.url}: grafana/README.md",
     ]
 
 

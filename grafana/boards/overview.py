@@ -1,17 +1,15 @@
 """The home page: one look says whether all is well, and where to look if not."""
 
 from grafana.board import Board, Row, where
-from grafana.boards.traffic import by_outcome
+from grafana.boards.shared import budget_left, by_outcome, slowest, succeeding
 from grafana.panels import Column, Panel, Query, lines, number, rows
-from grafana.quantities import RATIO, REQUESTS_PER_SECOND, SECONDS, USD, USD_RATE
+from grafana.quantities import REQUESTS_PER_SECOND, SECONDS, USD, USD_RATE
 from relay_otel.contract.load import Contract
 
 HERE = where()
 # An alert that is about no environment says "all", and concerns whoever looks at one.
 FIRED = '{environment=~"$environment|all", severity!="none"}'
 FIRING = '{environment=~"$environment|all", severity!="none", alertstate="firing"}'
-AVAILABILITY = where('slo="availability"')
-JUDGED = f"sum by (environment) (slo:requests:increase30d{AVAILABILITY})"
 
 
 def board(contract: Contract) -> Board:
@@ -22,39 +20,17 @@ def board(contract: Contract) -> Board:
         says="Is all well, and if not, where?",
         tags=("overview",),
         rows=(
-            Row("", _now(limit("error_ratio"), limit("latency_seconds"), limit("lcp_good"), limit("lcp_poor"))),
+            Row("", _now(limit("latency_seconds"), limit("lcp_good"), limit("lcp_poor"))),
             Row("", (_firing(contract.rules.runbook),)),
             Row("", _over_time()),
         ),
     )
 
 
-def _now(error_ratio: float, latency: float, good: float, poor: float) -> tuple[Panel, ...]:
+def _now(latency: float, good: float, poor: float) -> tuple[Panel, ...]:
     return (
-        number(
-            1,
-            "Requests that succeed",
-            Query(f"api:success_rate:5m{HERE} and api:requests:rate:5m > 0", "{{environment}}"),
-            RATIO,
-            "Share of requests of the last five minutes that did not end in a 5xx status.",
-            levels=((None, "red"), (1 - error_ratio, "yellow"), (0.99, "green")),
-            empty="no traffic",
-            to="system-health",
-            width=4,
-            see="HighErrorRate",
-        ),
-        number(
-            2,
-            "P95 of requests",
-            Query(f"api:request_duration:p95:5m{HERE}", "{{environment}}"),
-            SECONDS,
-            "95 % of the requests of the last five minutes were faster than this.",
-            levels=((None, "green"), (latency / 2, "yellow"), (latency, "red")),
-            empty="no traffic",
-            to="http-endpoints",
-            width=4,
-            see="HighLatency",
-        ),
+        succeeding(1, "Requests that succeed", width=4, to="system-health"),
+        slowest(2, "P95 of requests", latency, width=4, to="http-endpoints"),
         number(
             3,
             "Traffic",
@@ -65,18 +41,7 @@ def _now(error_ratio: float, latency: float, good: float, poor: float) -> tuple[
             width=4,
             see="NoTraffic",
         ),
-        number(
-            4,
-            "Error budget left",
-            Query(f"error_budget_remaining_seconds{HERE} and on (environment) {JUDGED} > 0", "{{environment}}"),
-            SECONDS,
-            "Time of full failure at average traffic that the availability objective still allows within 30 days.",
-            levels=((None, "red"), (0.001, "yellow"), (600, "green")),
-            empty="no traffic",
-            to="slo",
-            width=4,
-            see="ErrorBudgetLow",
-        ),
+        budget_left(4, width=4, to="slo"),
         number(
             5,
             "Models, last 24 hours",

@@ -31,7 +31,7 @@ def board(contract: Contract) -> Board:
         tags=("pipeline",),
         choices=(ENVIRONMENT, SERVICE),
         rows=(
-            Row("", _now()),
+            Row("", _now(limit("retention_seconds"))),
             Row("Apps", _apps()),
             Row("Collector", _collector(limit)),
             Row("Prometheus and Alertmanager", _prometheus(limit)),
@@ -39,7 +39,7 @@ def board(contract: Contract) -> Board:
     )
 
 
-def _now() -> tuple[Panel, ...]:
+def _now(retention: float) -> tuple[Panel, ...]:
     up = {"1": ("answers", "green"), "0": ("DOWN", "red")}
     return (
         number(
@@ -95,7 +95,7 @@ def _now() -> tuple[Panel, ...]:
             Query("max(prometheus_tsdb_retention_limit_seconds > 0)", "retention"),
             SECONDS,
             "How far back Prometheus remembers. The objectives look back 30 days.",
-            levels=((None, "red"), (2592000, "green")),
+            levels=((None, "red"), (retention, "green")),
             empty="unlimited",
             empty_color="green",
             width=4,

@@ -3,15 +3,15 @@
 from collections.abc import Callable, Iterator
 
 from grafana.board import Board, Row, where
+from grafana.boards.shared import AVAILABILITY, budget_left
 from grafana.panels import Column, Panel, Query, bars, lines, number, rows
 from grafana.quantities import COUNT, EXACT_PERCENT, RATIO, REQUESTS_PER_SECOND, SECONDS, TIMES
 from relay_otel.contract.load import Contract
 
 HERE = where()
-AVAILABILITY = where('slo="availability"')
 BAD = where('outcome="bad"')
 JUDGED = "slo:requests:increase30d"
-SOME = f"sum by (environment) ({JUDGED}{AVAILABILITY}) > 0"
+SOME = f"sum by (environment) ({JUDGED}{where(AVAILABILITY)}) > 0"
 """Without a request nothing was kept: 100 % would be a lie."""
 NAME = "{{environment}} {{slo}}"
 
@@ -51,18 +51,7 @@ def _now(low: float) -> tuple[Panel, ...]:
             width=8,
             see="ErrorBudgetLow",
         ),
-        number(
-            2,
-            "Error budget left",
-            Query(known("error_budget_remaining_seconds"), "{{environment}}"),
-            SECONDS,
-            "Time of full failure at average traffic that the availability objective still allows; below zero it "
-            "is missed.",
-            levels=((None, "red"), (0.001, "yellow"), (600, "green")),
-            empty="no traffic",
-            width=8,
-            see="ErrorBudgetExhausted",
-        ),
+        budget_left(2, width=8),
         bars(
             3,
             "Share of the budget left",

@@ -1,7 +1,7 @@
 """The guide's first dashboard: is anybody hurt right now, since when, and what was done to the system then."""
 
 from grafana.board import Board, Row, where
-from grafana.boards.traffic import by_outcome
+from grafana.boards.shared import by_outcome, slowest, succeeding
 from grafana.panels import Column, Panel, Query, lines, number, rows
 from grafana.promql import quantile
 from grafana.quantities import COUNT, FLAG, PERCENT, RATIO, SCORE, SECONDS
@@ -72,16 +72,7 @@ def board(contract: Contract) -> Board:
 def _now(error_ratio: float, latency: float) -> tuple[Panel, ...]:
     """What a tired person reads first."""
     return (
-        number(
-            1,
-            "API Status",
-            Query(f"api:success_rate:5m{HERE} and api:requests:rate:5m > 0", "{{environment}}"),
-            RATIO,
-            "Share of requests of the last five minutes that did not end in a 5xx status.",
-            levels=((0, "red"), (0.95, "yellow"), (0.99, "green")),
-            empty="no traffic",
-            see="HighErrorRate",
-        ),
+        succeeding(1, "API Status"),
         number(
             2,
             "Error Rate",
@@ -92,16 +83,7 @@ def _now(error_ratio: float, latency: float) -> tuple[Panel, ...]:
             empty="no traffic",
             see="HighErrorRate",
         ),
-        number(
-            3,
-            "P95 Latency",
-            Query(f"api:request_duration:p95:5m{HERE}", "{{environment}}"),
-            SECONDS,
-            "95 % of the requests of the last five minutes were faster than this.",
-            levels=((None, "green"), (latency / 2, "yellow"), (latency, "red")),
-            empty="no traffic",
-            see="HighLatency",
-        ),
+        slowest(3, "P95 Latency", latency),
         number(
             5,
             "Health page",

@@ -227,17 +227,6 @@ def test_each_fault_is_a_line(grafana: Grafana, run: Any) -> None:
     ]
 
 
-def test_a_query_may_be_allowed_to_be_empty_but_not_to_err(grafana: Grafana) -> None:
-    """What the demo cannot show is named with a part of its query; a mistake in it is found all the same."""
-    shown = {"quiet": board("quiet", "no_such_metric", "rate(no_such_metric)")}
-    grafana.provision(*shown.values())
-    asked = grafana_check.Grafana(grafana.url, USER, PASSWORD, proxies=False)
-
-    wrong = grafana_check.problems(grafana_check.checks(asked, shown, quiet={"no_such_metric": "a test"}), 0)
-
-    assert [line.split(":")[1] for line in wrong] == [" Panel 2 (A)"]
-
-
 def test_a_data_source_that_does_not_answer_is_named(grafana: Grafana, run: Any) -> None:
     """Where Prometheus is away the data source says so, before each query does."""
     grafana.prometheus_url = f"http://{HOST}:1"
