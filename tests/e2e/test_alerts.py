@@ -81,7 +81,7 @@ class Stack:
     def await_page(self, alert: str, action: str) -> None:
         """A message to PagerDuty; each receiver is told by itself, so Slack may have it before."""
         await_(
-            lambda: self.pages()[alert, action],
+            lambda: self.pages()[alert, action] > 0,
             lambda: f"PagerDuty was not told to {action} {alert}, but {self.pages()}",
             DEADLINE,
         )

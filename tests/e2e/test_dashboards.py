@@ -11,13 +11,14 @@ import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from grafana.targets import Board, Target, boards, panels, targets
 from relay_otel.contract.load import load
 from tests.dashboards import Viewer
 from tools.chat_stack import busy_stack
-from tools.process import await_
+from tools.process import await_ as await_event
 from tools.stack import Collector, Prometheus, Server, uvicorn
 
 CONTRACT = load(Path(__file__).resolve().parents[2] / "contract")
@@ -51,7 +52,7 @@ def test_every_panel_shows_something_true(viewer: Viewer, subtests: pytest.Subte
         def wrong() -> list[str]:
             return [str(each) for board in ours.values() for each in viewer.problems(board)]
 
-        await_(lambda: not wrong(), lambda: "\n".join(["Wrong:", *wrong(), ""]), SETTLING_SECONDS)
+        await_event(lambda: not wrong(), lambda: "\n".join(["Wrong:", *wrong(), ""]), SETTLING_SECONDS)
 
     with subtests.test("negative control: a metric that is renamed empties its panels, or is noticed by its label"):
         for name in ("http_requests_total", "api:error_rate:5m", "llm_tokens_total", "database_up"):
@@ -91,11 +92,13 @@ KEEPING = [
     ("database", 2),
 ]
 """(dashboard, panel) of what says that all is well: without traffic it must say nothing."""
+JUST_NOW = [("system-health", 1), ("system-health", 2), ("overview", 1)]
+"""Those of the last five minutes."""
 
 
 def test_without_traffic_nothing_is_claimed() -> None:
-    """Before anything was scraped, and of an app that nobody asks: no query is refused, nothing is divided by zero, and
-    no panel shows 100 %."""
+    """Before anything was scraped, of an app that nobody asks, and of one that nobody asks any more: no query is
+    refused, nothing is divided by zero, and no panel shows 100 %."""
     ours = boards()
 
     def shown(viewer: Viewer, board: str, panel: int) -> int:
@@ -118,11 +121,22 @@ def test_without_traffic_nothing_is_claimed() -> None:
             "OTEL_METRIC_EXPORT_INTERVAL": "500",
         }
         with (
-            Server(uvicorn("tests.e2e.incident_app:app"), environment=environment, name="an idle app"),
+            Server(uvicorn("tests.e2e.incident_app:app"), environment=environment, name="an idle app") as app,
             Prometheus(targets=collector.targets, interval=1, time_scale=30) as prometheus,
         ):
             viewer = Viewer(prometheus, CONTRACT, scrape=1, seconds=60)
-            recorded = 'api:success_rate:5m{environment="idle"} and on (environment) error_budget_remaining_seconds'
-            await_(lambda: prometheus.query(recorded), "the rules record nothing of an idle app", 60)
+
+            def await_(promql: str) -> None:
+                await_event(lambda: bool(prometheus.query(promql)), f"{promql} gives nothing", 60)
+
+            await_('sli_availability_percent{environment="idle"} == 100 and error_budget_remaining_seconds')
             assert wrong(viewer) == []
             assert [each for each in KEEPING if shown(viewer, *each)] == []
+
+            # Once asked, and then no more: the rates are 0, and 0 of 0 failed.
+            with httpx.Client(base_url=app.url, trust_env=False) as client:
+                assert client.get("/work").status_code == 200
+                await_('api:requests:rate:5m{environment="idle"} > 0')
+            await_('api:requests:rate:5m{environment="idle"} == 0 and api:success_rate:5m == 1')
+            assert wrong(viewer) == []
+            assert [each for each in JUST_NOW if shown(viewer, *each)] == []
