@@ -164,68 +164,23 @@ class Sample(NamedTuple):
     value: float
 
 
-class Prometheus(Process):
-    """prometheus/prometheus.yml or direct.yml as it lies, but for its targets and, where given, its intervals.
+class History(NamedTuple):
+    """All samples of one series in a span of time: Unix time and value, oldest first."""
 
-    The folder is copied, since targets and rules stand beside the configuration by relative path.
+    labels: dict[str, str]
+    samples: list[tuple[float, float]]
+
+
+class PrometheusApi:
+    """A Prometheus that runs somewhere, asked over its API.
 
     Args:
-        config: the file in prometheus/.
-        targets: entries by file of prometheus/targets/ without its ending; a file not named is left empty, so that
-            nothing of somebody else's on a usual port is scraped. Prometheus itself is filled in.
-        interval: seconds between scrapes and between evaluations of rules; None leaves the configuration's.
-        time_scale: windows, ``for`` and intervals of the rules are divided by this.
+        url: where it answers, without a path.
+        name: what messages call it.
     """
 
-    def __init__(
-        self,
-        config: str = "prometheus.yml",
-        *,
-        targets: Mapping[str, Sequence[Target]],
-        interval: float | None = None,
-        time_scale: float = 1,
-        port: int | None = None,
-    ) -> None:
-        self.port = free_port() if port is None else port
-        self.url = f"http://{HOST}:{self.port}"
-        folder = new_folder(f"prometheus-{config}")
-        copy = folder / "prometheus"
-        shutil.copytree(ROOT / "prometheus", copy)
-        if interval is not None:
-            _set_intervals(copy / config, interval)
-            # Rules that add up seconds count evaluations.
-            write_rules(load(ROOT / "contract"), copy / "rules", Timing(time_scale, interval))
-        self._targets_folder = copy / "targets"
-        known = {file.stem for file in self._targets_folder.glob("*.yml")}
-        unknown = set(targets) - known
-        assert not unknown, f"prometheus/targets/ has no {unknown}; it has {known}"
-        for name in known:
-            self.set_targets(name, targets.get(name, ()))
-        self.set_targets("prometheus", [Target(f"{HOST}:{self.port}")])
-        flags = [line for line in (copy / "flags").read_text().splitlines() if line and not line.startswith("#")]
-        super().__init__(
-            f"Prometheus ({config})",
-            [
-                str(tool("prometheus")),
-                *flags,
-                f"--config.file={copy / config}",
-                f"--storage.tsdb.path={folder / 'data'}",
-                f"--web.listen-address={HOST}:{self.port}",
-                # An alert that is sent no more ends after four of these.
-                *([] if interval is None else [f"--rules.alert.resend-delay={round(interval * 1000)}ms"]),
-            ],
-            ready=lambda: answers(f"{self.url}/-/ready"),
-            ports={f"Prometheus({config!r}, port=)": self.port},
-            folder=folder,
-        )
-
-    def set_targets(self, name: str, targets: Sequence[Target]) -> None:
-        """Write one file of targets anew; a running Prometheus sees it within seconds."""
-        entries = [{"targets": [each.address], "labels": dict(each.labels)} for each in targets]
-        # Prometheus must never read half a file.
-        draft = self._targets_folder / f"{name}.draft"
-        draft.write_text(json.dumps(entries))  # JSON is YAML
-        draft.replace(self._targets_folder / f"{name}.yml")
+    def __init__(self, url: str, name: str = "Prometheus") -> None:
+        self.url, self.name = url, name
 
     def query(self, promql: str, at: float | None = None) -> list[Sample]:
         """What an instant query gives, now or at a Unix time; a scalar is one sample without labels."""
@@ -239,6 +194,16 @@ class Prometheus(Process):
         samples = self.query(promql, at)
         assert len(samples) <= 1, f"{promql} gives {len(samples)} values"
         return samples[0].value if samples else None
+
+    def histories(self, selector: str, seconds: float, at: float | None = None) -> list[History]:
+        """Every sample of each series that ``selector`` names, in the ``seconds`` before now or a Unix time."""
+        data = self._api(
+            "query", query=f"{selector}[{round(seconds * 1000)}ms]", **({} if at is None else {"time": f"{at:.3f}"})
+        )
+        return [
+            History(dict(each["metric"]), [(float(time), float(value)) for time, value in each["values"]])
+            for each in data["result"]
+        ]
 
     def targets(self, job: str | None = None) -> list[dict[str, Any]]:
         """Active targets as /api/v1/targets tells them; of one job of the configuration, or of all."""
@@ -282,6 +247,71 @@ class Prometheus(Process):
             said = error.read().decode(errors="replace")
             raise StackError(f"{self.name} answered {error.code} to {parameters}: {said}") from None
         return json.loads(text)["data"]
+
+
+class Prometheus(PrometheusApi, Process):
+    """prometheus/prometheus.yml or direct.yml as it lies, but for its targets and, where given, its intervals.
+
+    The folder is copied, since targets and rules stand beside the configuration by relative path.
+
+    Args:
+        config: the file in prometheus/.
+        targets: entries by file of prometheus/targets/ without its ending; a file not named is left empty, so that
+            nothing of somebody else's on a usual port is scraped. Prometheus itself is filled in.
+        interval: seconds between scrapes and between evaluations of rules; None leaves the configuration's.
+        time_scale: windows, ``for`` and intervals of the rules are divided by this.
+    """
+
+    def __init__(
+        self,
+        config: str = "prometheus.yml",
+        *,
+        targets: Mapping[str, Sequence[Target]],
+        interval: float | None = None,
+        time_scale: float = 1,
+        port: int | None = None,
+    ) -> None:
+        self.port = free_port() if port is None else port
+        self.url = f"http://{HOST}:{self.port}"
+        folder = new_folder(f"prometheus-{config}")
+        copy = folder / "prometheus"
+        shutil.copytree(ROOT / "prometheus", copy)
+        if interval is not None:
+            _set_intervals(copy / config, interval)
+            # Rules that add up seconds count evaluations.
+            write_rules(load(ROOT / "contract"), copy / "rules", Timing(time_scale, interval))
+        self._targets_folder = copy / "targets"
+        known = {file.stem for file in self._targets_folder.glob("*.yml")}
+        unknown = set(targets) - known
+        assert not unknown, f"prometheus/targets/ has no {unknown}; it has {known}"
+        for name in known:
+            self.set_targets(name, targets.get(name, ()))
+        self.set_targets("prometheus", [Target(f"{HOST}:{self.port}")])
+        flags = [line for line in (copy / "flags").read_text().splitlines() if line and not line.startswith("#")]
+        Process.__init__(
+            self,
+            f"Prometheus ({config})",
+            [
+                str(tool("prometheus")),
+                *flags,
+                f"--config.file={copy / config}",
+                f"--storage.tsdb.path={folder / 'data'}",
+                f"--web.listen-address={HOST}:{self.port}",
+                # An alert that is sent no more ends after four of these.
+                *([] if interval is None else [f"--rules.alert.resend-delay={round(interval * 1000)}ms"]),
+            ],
+            ready=lambda: answers(f"{self.url}/-/ready"),
+            ports={f"Prometheus({config!r}, port=)": self.port},
+            folder=folder,
+        )
+
+    def set_targets(self, name: str, targets: Sequence[Target]) -> None:
+        """Write one file of targets anew; a running Prometheus sees it within seconds."""
+        entries = [{"targets": [each.address], "labels": dict(each.labels)} for each in targets]
+        # Prometheus must never read half a file.
+        draft = self._targets_folder / f"{name}.draft"
+        draft.write_text(json.dumps(entries))  # JSON is YAML
+        draft.replace(self._targets_folder / f"{name}.yml")
 
 
 def _set_intervals(config: Path, seconds: float) -> None:
