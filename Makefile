@@ -47,7 +47,7 @@ grafana/pictures/node_modules/.ready: grafana/pictures/package.json grafana/pict
 	@cd grafana/pictures && npm ci --silent --no-audit --no-fund
 	@touch $@
 
-tools: ## the pinned binaries: collector, Prometheus, promtool, Alertmanager, amtool, pint, blackbox_exporter; PostgreSQL and Chromium; cached outside the checkout
+tools: ## the pinned binaries: collector, Prometheus, promtool, Alertmanager, amtool, pint, blackbox_exporter, kustomize; PostgreSQL and Chromium; cached outside the checkout
 	@$(PYTHON) tools/install.py
 
 tools-path: ## print the folder of the binaries

@@ -1,6 +1,7 @@
 """Pinned rows in; a folder with one link per binary out, built once and kept outside the checkout.
 
     python tools/install.py           build what is missing, say where the binaries are
+    python tools/install.py --demo    the same, but for what only tests and checks need
     python tools/install.py --path    print the folder of the binaries and nothing else; builds nothing
     python tools/install.py --list    the rows: name, version, binaries, there or missing
 
@@ -63,6 +64,8 @@ class Tool:
     inputs: tuple[str, ...] = ()
     needs: tuple[str, ...] = ("go",)
     stands: str = ""
+    demo: bool = True
+    """Whether the demo needs it, or tests and checks only."""
 
     def there(self) -> Path | None:
         """Where the system has the binaries already."""
@@ -151,9 +154,33 @@ TOOLS = (
         takes="about 1 minute cold",
         binaries=("pint",),
         inputs=("tools/go/pint/go.mod",),
+        demo=False,
         steps=(
             "go build -mod=mod -trimpath '-ldflags=-s -w -X main.version={version}' -o {bin}/pint"
             " github.com/cloudflare/pint/cmd/pint",
+        ),
+    ),
+    Tool(
+        name="kustomize",
+        version="5.8.2",  # 5.8.3 wants Go 1.27
+        takes="about 1 minute cold",
+        binaries=("kustomize",),
+        demo=False,
+        steps=("go install -trimpath '-ldflags=-s -w' sigs.k8s.io/kustomize/kustomize/v5@v{version}",),
+    ),
+    Tool(
+        name="prometheus_operator_crds",
+        version="0.85.0",
+        takes="a moment",
+        # No programs: what the operator says its objects look like.
+        binaries=("monitoring.coreos.com_prometheusrules.yaml", "monitoring.coreos.com_servicemonitors.yaml"),
+        demo=False,
+        # A module cache of its own, because no step can name a place in the user's.
+        steps=(
+            "env GOMODCACHE={bin}/../modules GOFLAGS=-modcacherw"
+            " go mod download github.com/prometheus-operator/prometheus-operator@v{version}",
+            "cp -R {bin}/../modules/github.com/prometheus-operator/prometheus-operator@v{version}"
+            "/example/prometheus-operator-crd/. {bin}",
         ),
     ),
     Tool(
@@ -175,6 +202,64 @@ TOOLS = (
         stands="/usr/bin",
         steps=("apt-get update", "apt-get install --yes --no-install-recommends chromium"),
     ),
+    Tool(
+        name="gcc",
+        version="debian",  # as above: builds the clock that jumps in tests (tools/faults/clock.c)
+        takes="about 1 minute, as root",
+        binaries=("gcc",),
+        needs=("apt-get",),
+        stands="/usr/bin",
+        steps=("apt-get update", "apt-get install --yes --no-install-recommends gcc libc6-dev"),
+    ),
+    Tool(
+        name="compose",
+        version="2.40.3",
+        takes="about 2 minutes cold",
+        binaries=("docker-compose",),
+        inputs=("tools/go/compose/go.mod",),
+        demo=False,
+        steps=(
+            "go build -mod=mod -trimpath '-ldflags=-s -w -X github.com/docker/compose/v2/internal.Version={version}'"
+            " -o {bin}/docker-compose github.com/docker/compose/v2/cmd",
+        ),
+    ),
+    Tool(
+        name="docker",
+        version="debian",  # or Docker's own where it stands; the engine is started for tests, apart from one that runs
+        takes="about 1 minute, as root",
+        binaries=("dockerd",),
+        needs=("apt-get",),
+        demo=False,
+        stands="/usr/*bin",
+        steps=("apt-get update", "apt-get install --yes --no-install-recommends docker.io"),
+    ),
+    Tool(
+        name="docker_client",
+        version="debian",
+        takes="about 1 minute, as root",
+        binaries=("docker",),
+        needs=("apt-get",),
+        demo=False,
+        stands="/usr/bin",
+        steps=("apt-get update", "apt-get install --yes --no-install-recommends docker.io"),
+    ),
+    Tool(
+        name="debian_root",
+        version="bookworm",
+        takes="about 2 minutes, as root",
+        # A file system: where no image can be pulled, the images of app and PostgreSQL are built on it.
+        binaries=("debian-root.tar",),
+        needs=("apt-get",),
+        demo=False,
+        steps=(
+            "apt-get update",
+            "apt-get install --yes --no-install-recommends debootstrap",
+            "debootstrap --variant=minbase --include=python3,python3-venv,ca-certificates,postgresql {version} root",
+            "tar -C root --exclude=./var/cache/apt/archives/*.deb --exclude=./var/lib/apt/lists/*"
+            " --exclude=./usr/share/doc/* --exclude=./usr/share/man/* --exclude=./usr/share/locale/*"
+            " -cf {bin}/debian-root.tar .",
+        ),
+    ),
 )
 
 NEEDS = {
@@ -188,8 +273,8 @@ NEEDS = {
         ),
         Need(
             program="apt-get",
-            repair="Install PostgreSQL's server (/usr/lib/postgresql/*/bin) and Chromium (/usr/bin/chromium) by your"
-            " system's own means, and run this again.",
+            repair="Install PostgreSQL's server (/usr/lib/postgresql/*/bin), Chromium (/usr/bin/chromium) and Docker"
+            " (/usr/bin/docker) by your system's own means, and run this again.",
         ),
     )
 }
@@ -210,7 +295,8 @@ REPAIRS = (
     ),
     (
         r"are you root\?|lock.*Permission denied|Unable to lock directory",
-        "Only root installs packages: have `apt-get install postgresql chromium` run as root, then run this again.",
+        "Only root installs packages: have `apt-get install postgresql chromium gcc docker.io debootstrap` run as root,"
+        " then run this again.",
     ),
     (
         r"Unable to locate package|has no installation candidate|Failed to fetch|Temporary failure resolving",
@@ -249,9 +335,9 @@ class Cache:
         keys = "\n".join(self.key(tool) for tool in self.tools)
         return self.folder / f"bin-{hashlib.sha256(keys.encode()).hexdigest()[:12]}"
 
-    def is_complete(self) -> bool:
+    def is_complete(self, tools: Sequence[Tool]) -> bool:
         # is_file follows the links, so a deleted tool folder is noticed.
-        return all((self.bin / name).is_file() for tool in self.tools for name in tool.binaries)
+        return all((self.bin / name).is_file() for tool in tools for name in tool.binaries)
 
 
 def cache_folder() -> Path:
@@ -262,21 +348,22 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").resolve() / "relay-otel"
 
 
-def install(cache: Cache) -> None:
-    """Build every tool that is missing, then link all binaries into one folder."""
-    if cache.is_complete():
+def install(cache: Cache, demo: bool = False) -> None:
+    """Build every tool that is missing, or those of the demo, then link all binaries into one folder."""
+    wanted = [tool for tool in cache.tools if tool.demo or not demo]
+    if cache.is_complete(wanted):
         print(f"All tools are there: {cache.bin}")
         return
     with _only_one(cache.folder), _stopped_cleanly():
         # We hold the lock, so whatever is still being "built" belongs to a process that died.
         for left in cache.folder.glob("building-*"):
             shutil.rmtree(left, ignore_errors=True)
-        missing = [tool for tool in cache.tools if not cache.has(tool)]
+        missing = [tool for tool in wanted if not cache.has(tool)]
         _check_needs([tool for tool in missing if tool.there() is None])
         for tool in missing:
             _build(tool, cache)
         # Whoever held the lock before us may have linked already; never take that folder from its users.
-        if not cache.is_complete():
+        if not cache.is_complete(wanted):
             _link(cache)
     print(f"All tools are there: {cache.bin}")
 
@@ -411,7 +498,7 @@ def _link(cache: Cache) -> None:
     with tempfile.TemporaryDirectory(prefix="building-", dir=cache.folder) as name:
         whole = Path(name, "whole")
         whole.mkdir()
-        for tool in cache.tools:
+        for tool in filter(cache.has, cache.tools):
             for binary in tool.binaries:
                 (whole / binary).symlink_to(Path("..", cache.key(tool), binary))
         shutil.rmtree(cache.bin, ignore_errors=True)
@@ -460,19 +547,22 @@ def main(arguments: Sequence[str], tools: tuple[Tool, ...] = TOOLS, checkout: Pa
     parser = argparse.ArgumentParser(description="Build the pinned tools into a cache outside the checkout.")
     only = parser.add_mutually_exclusive_group()
     only.add_argument("--path", action="store_true", help="print the folder of the binaries; build nothing")
+    only.add_argument(
+        "--demo", action="store_true", help="build what the demo needs, not what only tests and checks do"
+    )
     only.add_argument("--list", action="store_true", help="print the tools and whether they are there")
     chosen = parser.parse_args(arguments)
     cache = Cache(cache_folder(), checkout, tools)
     if chosen.path:
         print(cache.bin)
-        if not cache.is_complete():
+        if not cache.is_complete(tools):
             print("Not all tools are there yet: run `make tools`.", file=sys.stderr)
         return 0
     if chosen.list:
         _list(cache)
         return 0
     try:
-        install(cache)
+        install(cache, chosen.demo)
     except InstallError as error:
         print(error, file=sys.stderr)
         return 1
