@@ -47,13 +47,16 @@ grafana/pictures/node_modules/.ready: grafana/pictures/package.json grafana/pict
 	@cd grafana/pictures && npm ci --silent --no-audit --no-fund
 	@touch $@
 
+demo-tools:
+	@$(PYTHON) tools/install.py --demo
+
 tools: ## the pinned binaries: collector, Prometheus, promtool, Alertmanager, amtool, pint, blackbox_exporter, kustomize; PostgreSQL and Chromium; cached outside the checkout
 	@$(PYTHON) tools/install.py
 
 tools-path: ## print the folder of the binaries
 	@$(PYTHON) tools/install.py --path
 
-demo: setup tools web ## the whole story with native binaries and a live panel; ARGS="--for 60 --check" ends by itself
+demo: setup demo-tools web ## the whole story with native binaries and a live panel; ARGS="--for 60 --check" ends by itself
 	@$(PY) tools/demo.py $(ARGS)
 
 generate: setup ## contract/, grafana/boards and the settings table -> Python, TypeScript, collector, rules, dashboards, docs
@@ -61,7 +64,7 @@ generate: setup ## contract/, grafana/boards and the settings table -> Python, T
 	@$(PY) -m grafana.build
 	@$(PY) tools/generate.py
 
-check: setup tools web ## format, lint, types, import layers, generated files fresh; dashboards; rules and routes by promtool, pint, amtool, amlint
+check: setup tools web ## format, lint, types, import layers, generated files fresh; dashboards; every configuration by its own validator
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/mypy
@@ -73,10 +76,9 @@ check: setup tools web ## format, lint, types, import layers, generated files fr
 	@$(PY) tools/generate.py --check
 	@cd web && node_modules/.bin/biome ci --error-on-warnings
 	@bin="$$($(PYTHON) tools/install.py --path)"; \
-	  for each in prometheus direct; do "$$bin/promtool" check config --lint=all --lint-fatal prometheus/$$each.yml > /dev/null; done; \
 	  "$$bin/promtool" check rules --lint=all --lint-fatal prometheus/rules/*.yml > /dev/null; \
-	  "$$bin/pint" --no-color --offline --log-level ERROR --config prometheus/pint.hcl lint --fail-on=warning prometheus/rules; \
-	  for each in alertmanager alertmanager.reduced; do "$$bin/amtool" check-config alertmanager/$$each.yml > /dev/null; done
+	  "$$bin/pint" --no-color --offline --log-level ERROR --config prometheus/pint.hcl lint --fail-on=warning prometheus/rules
+	@$(PY) -m tools.configs
 	@$(VENV)/bin/amlint check --strict --rules 'prometheus/rules/*.yml' alertmanager/alertmanager.yml alertmanager/alertmanager.reduced.yml > /dev/null
 
 test: setup-all tools web grafana/pictures/node_modules/.ready ## all tests: unit, contract, routes on two FastAPIs, queries on two SQLAlchemys, model calls of four instrumentations, two SDKs, the browser package in Chromium, end to end with real processes
@@ -93,14 +95,26 @@ test-all: test ## the tests, and the proofs of minutes
 	$(PY) -m pytest -q -m slow --ignore tests/e2e/test_workers.py --ignore tests/genai tests $(ARGS)
 	$(PY) -m pytest -q tests/e2e/test_workers.py
 
-pictures: setup tools web grafana/pictures/node_modules/.ready ## docs/pictures: every dashboard as it is after the demo's incident
+pictures: setup demo-tools web grafana/pictures/node_modules/.ready ## docs/pictures: every dashboard as it is after the demo's incident
 	@$(PY) -m grafana.pictures.make $(ARGS)
 
 grafana-check: setup tools web ## every dashboard and query through a real Grafana in a container (needs Docker Compose), or through yours; ARGS="--url URL"
 	@$(PY) -m tools.grafana_check $(ARGS)
 
-soak: setup tools ## full load for minutes: memory, descriptors and counts stay right; ARGS="--for 600"
+up: setup ## the same story by Docker Compose, shaped as in production, and where to look; PROFILE=core, full (unless said), push or traces
+	@$(PY) -m tools.compose up --profile "$${PROFILE:-full}"
+
+down: setup ## end what `make up` started; the data stays in its volumes
+	@$(PY) -m tools.compose down
+
+soak: setup tools ## full load for minutes: memory, descriptors, series and counts stay right; ARGS="--for 600", ARGS="--for 3600 --faults"
 	@$(PY) tools/soak.py $(ARGS)
+
+chaos: setup tools ## everything around an app fails in turn, as root, and what each costs: the table of docs/reliability.md; ARGS="--only dns-failure --short"
+	@$(PY) -m tools.chaos $(ARGS)
+
+audit: setup tools ## known holes in what is locked: Python, npm, Go; exit 2 where the database cannot be asked
+	@$(PY) -m tools.audit $(ARGS)
 
 bench/web/node_modules/.ready: bench/web/package.json bench/web/package-lock.json
 	@cd bench/web && npm ci --silent --no-audit --no-fund
@@ -110,7 +124,7 @@ bench: setup tools web .venvs/sqlalchemy-2.0/.ready bench/web/node_modules/.read
 	@$(PY) -m bench $(ARGS)
 
 lock: setup ## resolve requirements/*.in again, with hashes and without package hosts
-	@for each in $(ENVIRONMENTS); do \
+	@for each in $(ENVIRONMENTS) app; do \
 	  (cd requirements && ../$(VENV)/bin/pip-compile -q --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links \
 	    --no-emit-options --allow-unsafe --strip-extras --no-header -o $$each.lock $$each.in); done
 
@@ -118,4 +132,4 @@ clean: ## remove environments and caches of this checkout
 	@rm -rf web/dist web/node_modules bench/web/node_modules grafana/pictures/node_modules
 	@rm -rf .venvs .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist src/*.egg-info
 
-.PHONY: help setup setup-all web tools tools-path demo generate check test test-all pictures grafana-check soak bench lock clean
+.PHONY: help setup setup-all web tools demo-tools tools-path demo up down generate check test test-all pictures grafana-check soak chaos audit bench lock clean

@@ -10,7 +10,7 @@ import platform
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import browsers, db, exposition, http, instruments, llm, slo, web, workers
+from bench import browsers, db, exposition, http, instruments, llm, scale, slo, web, workers
 from bench.measure import Table
 
 RESULTS = Path(__file__).with_name("results.md")
@@ -46,6 +46,9 @@ PARTS: dict[str, Callable[[int | None], list[Table]]] = {
     ),
     "web": lambda rounds: web.tables(),
     "browsers": lambda rounds: browsers.tables() if rounds is None else browsers.tables(rounds),
+    "scale": lambda rounds: (
+        scale.tables() if rounds is None else scale.tables(rounds, exports=min(rounds * 40, 800), servers=20, scrapes=2)
+    ),
     "slo": lambda rounds: slo.tables() if rounds is None else slo.tables(rounds, days=min(rounds, slo.DAYS)),
 }
 

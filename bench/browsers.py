@@ -7,7 +7,6 @@ with GOMAXPROCS=1, while this process keeps several connections busy. What the c
 from __future__ import annotations
 
 import json
-import os
 import random
 import re
 import socket
@@ -20,6 +19,7 @@ from typing import Any
 import yaml
 
 from bench.measure import Spread, Table, interleaved
+from bench.processes import processor_seconds, resident
 from relay_otel.instruments import DEFINITIONS
 from tests.browsers import body, buckets, counter, histogram, point
 from tools.process import HOST, ROOT, await_, fetch
@@ -96,7 +96,7 @@ def _memory() -> Table:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-browsers-")))
         collector = stack.enter_context(Collector(config=_config(folder, OURS, None), environment={"GOMAXPROCS": "1"}))
-        before = _resident(collector)
+        before = resident(collector.pid)
         connection = Connection(collector.browser_port)
         stack.callback(connection.close)
         for _ in range(3):  # a series that is only added to takes no more
@@ -111,11 +111,11 @@ def _memory() -> Table:
             r"^otelcol_deltatocumulative_streams_tracked (\d+)$", fetch(collector.own_metrics_url), re.M
         )
         assert tracked and int(tracked[1]) == pages * (len(VITALS) + 2), tracked
-        resident = _resident(collector)
+        most = resident(collector.pid)
     table = Table("The collector's browser pipeline: memory", ("candidate", "MB resident", "budget"))
     table.rows.append(("started", f"{before / 1e6:.0f}", ""))
-    verdict = f"<= {BUDGET_BYTES // 10**6} MB: {'met' if resident <= BUDGET_BYTES else 'NOT met'}"
-    table.rows.append((f"with {STREAMS:,} streams", f"{resident / 1e6:.0f}", verdict))
+    verdict = f"<= {BUDGET_BYTES // 10**6} MB: {'met' if most <= BUDGET_BYTES else 'NOT met'}"
+    table.rows.append((f"with {STREAMS:,} streams", f"{most / 1e6:.0f}", verdict))
     table.notes.append(
         f"{pages:,} pages with {len(VITALS) + 1} histograms and a counter each, every series scraped thrice or more; "
         "the highest that the kernel saw. `max_streams` is raised for this."
@@ -146,14 +146,14 @@ class Load:
             connections = [Connection(self.collector.browser_port) for _ in range(CONNECTIONS)]
             for connection in connections:
                 stack.callback(connection.close)
-            began = self._processor_seconds()
+            began = processor_seconds(self.collector.pid)
             for _ in range(BEACONS // CONNECTIONS):
                 for connection in connections:
                     connection.send(self.requests[self.sent % len(self.requests)])
                     self.sent += 1
                 for connection in connections:
                     connection.answer()
-            return (self._processor_seconds() - began) / BEACONS * 1e6
+            return (processor_seconds(self.collector.pid) - began) / BEACONS * 1e6
 
     def kept(self) -> float:
         """The part of all clicks that is shown; each beacon has one."""
@@ -172,10 +172,6 @@ class Load:
             lambda: 'form_name="last"' in fetch(self.collector.browser_prometheus_url), "the last beacon is not shown"
         )
         return clicks() / self.sent
-
-    def _processor_seconds(self) -> float:
-        fields = Path(f"/proc/{self.collector.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class Connection:
@@ -235,10 +231,3 @@ def _request(content: Any) -> bytes:
     data = json.dumps(content, separators=(",", ":")).encode()
     head = b"POST /v1/metrics HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
     return head % len(data) + data
-
-
-def _resident(collector: Collector) -> int:
-    """Bytes, the most until now."""
-    found = re.search(r"^VmHWM:\s+(\d+) kB$", Path(f"/proc/{collector.pid}/status").read_text(), re.M)
-    assert found is not None
-    return int(found[1]) * 1024

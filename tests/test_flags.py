@@ -281,7 +281,7 @@ def test_a_collector_that_says_no(receiver: Receiver, capsys: pytest.CaptureFixt
         1,
         "",
         f"relay-otel: the collector at {receiver.url}/v1/metrics did not take it (HTTP 401 Unauthorized); "
-        "check OTEL_EXPORTER_OTLP_HEADERS. It mutes nothing.\n",
+        "check RELAY_OTEL_TOKEN_FILE or OTEL_EXPORTER_OTLP_HEADERS. It mutes nothing.\n",
     )
     with pytest.raises(FlagNotTaken, match=r"did not take it \(HTTP 401 Unauthorized\)"):
         deploy_end("1.4.2")

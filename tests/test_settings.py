@@ -21,6 +21,8 @@ GOOD: dict[str, tuple[Any, list[tuple[str, Any]]]] = {
     "export": ("none", [("otlp", "otlp"), ("prometheus", "prometheus")]),
     "endpoint": ("http://a:1", [("http://b:2", "http://b:2"), ("https://c/x", "https://c/x"), ("http://d", "http://d")]),
     "protocol": ("grpc", [("grpc", "grpc"), ("http/protobuf", "http/protobuf"), ("grpc", "grpc")]),
+    "token": ("argued", [("t0ken", "t0ken")]),
+    "token_file": (__file__, [("<file>", "<file>")]),
     "export_interval": (3.5, [("2000", 2.0), ("500", 0.5)]),
     "metrics_path": ("/argued", [("/numbers/", "/numbers")]),
     "metrics_token": ("argued", [("t0ken", "t0ken"), ("<file>", "from the file")]),

@@ -134,7 +134,7 @@ class Alertmanager(Process):
             (copy / "secrets" / name).write_text(f"{value}\n")
         self.config = copy / f"alertmanager{'.reduced' if reduced else ''}.yml"
         self._replace(r"(?m)^global:\n", f"global:\n  pagerduty_url: {pagerduty}\n")
-        self._replace(r"url: http://127\.0\.0\.1:9095/", f"url: {log}")
+        (copy / "log_url").write_text(f"{log}\n")
         if interval is not None:
             _shorten(self.config, interval)
         flags = [line for line in (copy / "flags").read_text().splitlines() if line and not line.startswith("#")]

@@ -7,13 +7,12 @@ database queries, and who drives the browsers what was done in them.
 from __future__ import annotations
 
 import contextlib
-import subprocess
-import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from examples.relay_chat.models import Table
 from examples.relay_chat.traffic import Book, Entry, Socket
@@ -21,11 +20,54 @@ from examples.relay_chat.visitors import Seen
 from relay_otel.instruments import DEFINITIONS
 from relay_otel.llm.ledger import make_engine
 from relay_otel.llm.reports import report
-from tools.chat_stack import BROWSER_INTERVAL_SECONDS, HEALTH, Query, Stack
+from tools.chat_stack import BROWSER_INTERVAL_SECONDS, HEALTH, Query
 from tools.process import StackError, await_
-from tools.stack import Prometheus
+from tools.stack import PrometheusApi
 
 IN_FLIGHT = f'sum(http_requests_in_flight{{endpoint!~"{HEALTH}|unmatched"}})'  # a probe is unmatched until routed
+
+
+class App(Protocol):
+    """What is asked of the product: tools.chat_stack.ChatApp, or one in a container."""
+
+    @property
+    def url(self) -> str: ...
+
+    @property
+    def ledger(self) -> str:
+        """SQLAlchemy's URL of its cost ledger."""
+
+    def rest(self) -> None: ...
+
+    def query_book(self) -> Counter[Query]: ...
+
+    def said(self) -> list[str]:
+        """Lines of relay-otel in its log."""
+
+    def reconciled(self) -> str:
+        """What `relay-otel llm reconcile` found wrong; nothing when all is right."""
+
+
+class Provider(Protocol):
+    def book(self) -> list[dict[str, Any]]: ...
+
+
+class Running(Protocol):
+    """What the books are held against: tools.chat_stack.Stack, or what runs in containers."""
+
+    @property
+    def app(self) -> App: ...
+
+    @property
+    def provider(self) -> Provider: ...
+
+    @property
+    def product(self) -> PrometheusApi:
+        """The Prometheus that scrapes the collector."""
+
+    @property
+    def direct(self) -> PrometheusApi | None:
+        """The one that scrapes the app, where there is one."""
 
 
 class Count(NamedTuple):
@@ -65,7 +107,8 @@ class Row:
     key: Key
     book: float
     product: float
-    direct: float
+    direct: float | None
+    """None where there is no such path: browsers report by the collector only."""
 
     @property
     def judged(self) -> bool:
@@ -76,11 +119,9 @@ class Row:
 
     @property
     def equal(self) -> bool:
-        if isinstance(self.key, Cost):
-            return max(abs(self.book - self.product), abs(self.book - self.direct)) < CENTS
-        if isinstance(self.key, Seen):  # browsers report by the collector only
-            return self.book == self.product
-        return not self.judged or self.book == self.product == self.direct
+        paths = [self.product] if self.direct is None else [self.product, self.direct]
+        allowed = CENTS if isinstance(self.key, Cost) else 0
+        return not self.judged or all(abs(self.book - path) <= allowed for path in paths)
 
     @property
     def words(self) -> tuple[str, str]:
@@ -90,54 +131,56 @@ class Row:
         return " ".join(str(each) for each in self.key[:-1]), str(self.key[-1])
 
 
-def compare(book: Mapping[Any, float], product: Mapping[Any, float], direct: Mapping[Any, float]) -> list[Row]:
+def compare(book: Mapping[Any, float], product: Mapping[Any, float], direct: Mapping[Any, float] | None) -> list[Row]:
     """A row for each key that anybody has with another number than 0, in order."""
-    keys = sorted({key for each in (book, product, direct) for key, count in each.items() if count})
-    return [Row(key, book.get(key, 0), product.get(key, 0), direct.get(key, 0)) for key in keys]
+    keys = sorted({key for each in (book, product, direct or {}) for key, count in each.items() if count})
+    return [
+        Row(key, book.get(key, 0), product.get(key, 0), None if direct is None else direct.get(key, 0)) for key in keys
+    ]
 
 
-def answers(prometheus: Prometheus, at: float) -> dict[Key, float]:
+def answers(prometheus: PrometheusApi, at: float) -> dict[Key, float]:
     """http_requests_total at an instant."""
-    samples = prometheus.query("sum by (method, endpoint, status_code) (http_requests_total)", at)
+    samples = prometheus.sums("http_requests_total", ("method", "endpoint", "status_code"), at)
     return {
         Entry(each.labels["method"], each.labels["endpoint"], int(each.labels["status_code"])): each.value
         for each in samples
     }
 
 
-def connections(prometheus: Prometheus, at: float) -> dict[Key, float]:
+def connections(prometheus: PrometheusApi, at: float) -> dict[Key, float]:
     """WebSocket connections that ended, at an instant."""
-    samples = prometheus.query("sum by (endpoint, close_code) (websocket_connection_duration_seconds_count)", at)
+    samples = prometheus.sums("websocket_connection_duration_seconds_count", ("endpoint", "close_code"), at)
     return {Socket(each.labels["endpoint"], each.labels["close_code"]): each.value for each in samples}
 
 
-def queries(prometheus: Prometheus, at: float) -> dict[Key, float]:
+def queries(prometheus: PrometheusApi, at: float) -> dict[Key, float]:
     """database_queries_total at an instant."""
-    samples = prometheus.query("sum by (operation, table, status) (database_queries_total)", at)
+    samples = prometheus.sums("database_queries_total", ("operation", "table", "status"), at)
     return {
         Query(each.labels["operation"], each.labels["table"], each.labels["status"]): each.value for each in samples
     }
 
 
-def timed_queries(prometheus: Prometheus, at: float) -> dict[Key, float]:
+def timed_queries(prometheus: PrometheusApi, at: float) -> dict[Key, float]:
     """The same by the histogram's count."""
-    samples = prometheus.query("sum by (operation, table, status) (database_query_duration_seconds_count)", at)
+    samples = prometheus.sums("database_query_duration_seconds_count", ("operation", "table", "status"), at)
     return {
         Query(each.labels["operation"], each.labels["table"], each.labels["status"]): each.value for each in samples
     }
 
 
-def counts(prometheus: Prometheus, at: float) -> dict[Key, float]:
+def counts(prometheus: PrometheusApi, at: float) -> dict[Key, float]:
     """What the app counted of the language model, at an instant.
 
     `aborted` is the app's own affair: the reader left, the provider answered to the end.
     """
     found: dict[Key, float] = {}
-    for sample in prometheus.query("sum by (model, status) (chat_messages_total)", at):
+    for sample in prometheus.sums("chat_messages_total", ("model", "status"), at):
         status = "error" if sample.labels["status"] == "error" else "success"
         key = Count("chat_messages_total", sample.labels["model"], status)
         found[key] = found.get(key, 0) + sample.value
-    for sample in prometheus.query("sum by (model, token_type) (llm_tokens_total)", at):
+    for sample in prometheus.sums("llm_tokens_total", ("model", "token_type"), at):
         found[Count("llm_tokens_total", sample.labels["model"], sample.labels["token_type"])] = sample.value
     return found
 
@@ -165,9 +208,9 @@ class Cost(NamedTuple):
     model: str
 
 
-def costs(prometheus: Prometheus, at: float) -> dict[Key, float]:
+def costs(prometheus: PrometheusApi, at: float) -> dict[Key, float]:
     """api_cost_usd_total at an instant."""
-    samples = prometheus.query("sum by (model) (api_cost_usd_total)", at)
+    samples = prometheus.sums("api_cost_usd_total", ("model",), at)
     return {Cost("api_cost_usd_total", each.labels["model"]): each.value for each in samples}
 
 
@@ -179,19 +222,19 @@ def expected_costs(rows: Sequence[Mapping[str, Any]]) -> dict[Key, float]:
     return {Cost("api_cost_usd_total", model): float(cost) for model, cost in found.items()}
 
 
-def browsers(prometheus: Prometheus, at: float | None = None) -> dict[Key, float]:
+def browsers(prometheus: PrometheusApi, at: float | None = None) -> dict[Key, float]:
     """Every counter of the browsers, and how often each histogram was observed, at an instant."""
     found: dict[Key, float] = {}
     for each in DEFINITIONS.values():
         if each.emitter == "browser":
             labels = [label for label in each.label_names if label != "environment"]
             counted = each.name + ("_count" if each.bounds else "")
-            for sample in prometheus.query(f"sum by ({', '.join(labels)}) ({counted})", at):
+            for sample in prometheus.sums(counted, labels, at):
                 found[Seen.of(each.name, sample.labels)] = sample.value
     return found
 
 
-def settled_browsers(running: Stack, seen: Mapping[Seen, int]) -> float:
+def settled_browsers(running: Running, seen: Mapping[Seen, int]) -> float:
     """Wait until Prometheus has what the browsers did, and a scrape more, in which too much would show; its instant.
 
     A browser's last words are under way when it is gone, and the collector gathers for a second.
@@ -202,10 +245,10 @@ def settled_browsers(running: Stack, seen: Mapping[Seen, int]) -> float:
     return running.product.wait_scrape("collector-browser", since=time.time() + BROWSER_INTERVAL_SECONDS)
 
 
-def ledger_problems(running: Stack, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def ledger_problems(running: Running, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Where the ledger and the provider's bill differ, and what reconcile finds."""
     billed = {model: Decimal(str(cost)) for (_, model), cost in expected_costs(rows).items()}
-    engine = make_engine(running.app.environment["RELAY_OTEL_LEDGER"])
+    engine = make_engine(running.app.ledger)
 
     def booked() -> dict[str, Decimal]:
         return {line.group[0]: line.cost_usd for line in report(engine, ["model"])}
@@ -224,12 +267,11 @@ def ledger_problems(running: Stack, rows: Sequence[Mapping[str, Any]]) -> list[s
         ] or ["The ledger holds models that the provider never billed."]
     finally:
         engine.dispose()
-    words = [sys.executable, "-m", "relay_otel.cli", "llm", "reconcile", "--metrics", f"{running.app.url}/metrics"]
-    done = subprocess.run(words, env=running.app.environment, capture_output=True, text=True, check=False)
-    return [] if done.returncode == 0 else [f"reconcile: {done.stdout}{done.stderr}"]
+    found = running.app.reconciled()
+    return [f"reconcile: {found}"] if found else []
 
 
-def missing_metrics(prometheus: Prometheus, at: float) -> list[str]:
+def missing_metrics(prometheus: PrometheusApi, at: float) -> list[str]:
     """Metrics that the contract calls emitted, by app, browsers, rules or probe, and that are not there.
 
     But for those that only show when something is wrong.
@@ -246,8 +288,8 @@ def missing_metrics(prometheus: Prometheus, at: float) -> list[str]:
     ]
 
 
-def settled(running: Stack) -> tuple[float, float]:
-    """Wait until both Prometheuses hold what the app holds; the instant of each.
+def settled(running: Running) -> tuple[float, float | None]:
+    """Wait until both Prometheuses hold what the app holds; the instant of each that there is.
 
     The app writes down when an export arrived, and the next export carries that time. So a time later than now, seen
     in Prometheus, means that an export which began after now was scraped.
@@ -260,10 +302,11 @@ def settled(running: Stack) -> tuple[float, float]:
 
     await_(exported, "The app's last export did not come through the collector to Prometheus")
     running.product.wait_scrape("probe", since=now)
-    return running.product.wait_scrape("collector-apps", since=now), running.direct.wait_scrape("apps", since=now)
+    direct_at = running.direct.wait_scrape("apps", since=now) if running.direct else None
+    return running.product.wait_scrape("collector-apps", since=now), direct_at
 
 
-def settled_book(running: Stack) -> tuple[list[dict[str, Any]], float, float]:
+def settled_book(running: Running) -> tuple[list[dict[str, Any]], float, float | None]:
     """The provider's book, and the instants at which both Prometheuses must hold it and the app's: as ``settled``.
 
     A round of the app's background job may be under way; so the books must be the same afterwards.
@@ -276,29 +319,33 @@ def settled_book(running: Stack) -> tuple[list[dict[str, Any]], float, float]:
             return books[0], at, direct_at
 
 
-def check(running: Stack, book: Book, seen: Mapping[Seen, int]) -> bool:
+def check(running: Running, book: Book, seen: Mapping[Seen, int]) -> bool:
     """Print the books beside both paths; whether they are equal, nothing is missing and the probe is content."""
     browsers_at = settled_browsers(running, seen)
     provider_book, at, direct_at = settled_book(running)
 
-    def rows_of(book: Mapping[Any, float], read: Callable[[Prometheus, float], dict[Key, float]]) -> list[Row]:
-        return compare(book, read(running.product, at), read(running.direct, direct_at))
+    paths = [(running.product, at)]
+    if running.direct and direct_at is not None:
+        paths.append((running.direct, direct_at))
+
+    def rows_of(book: Mapping[Any, float], read: Callable[[PrometheusApi, float], dict[Key, float]]) -> list[Row]:
+        product, *direct = [read(*path) for path in paths]
+        return compare(book, product, direct[0] if direct else None)
 
     requests = rows_of(book.answers, answers)
     rows = [*requests, *rows_of(book.sockets, connections), *rows_of(expected_counts(provider_book), counts)]
     rows += rows_of(expected_costs(provider_book), costs)
     query_book = running.app.query_book()
     rows += rows_of(query_book, queries)
-    rows += compare(seen, browsers(running.product, browsers_at), {})
+    rows += compare(seen, browsers(running.product, browsers_at), None)
     timed = [row for row in rows_of(query_book, timed_queries) if not row.equal]
     print(table(rows))
     missing = missing_metrics(running.product, at)
     ledger = ledger_problems(running, provider_book)
     probe = running.product.value("min(probe_success)")
-    in_flight = [running.product.value(IN_FLIGHT, at), running.direct.value(IN_FLIGHT, direct_at)]
+    in_flight = [prometheus.value(IN_FLIGHT, instant) for prometheus, instant in paths]
     open_sockets = [
-        prometheus.value("sum(websocket_connections_active) or vector(0)", instant)
-        for prometheus, instant in ((running.product, at), (running.direct, direct_at))
+        prometheus.value("sum(websocket_connections_active) or vector(0)", instant) for prometheus, instant in paths
     ]
     dropped = running.product.value("sum(relay_otel_dropped_total)", at)
     problems = [
@@ -312,11 +359,12 @@ def check(running: Stack, book: Book, seen: Mapping[Seen, int]) -> bool:
     if book.unanswered:
         problems.append(f"The app left requests unanswered: {dict(book.unanswered)}.")
     if dropped:
-        said = [line for line in running.app.log.read_text(errors="replace").splitlines() if "relay-otel: " in line]
-        problems.append("\n".join([f"relay-otel dropped {dropped:g} measurements; the app's log says:", *said]))
+        problems.append(
+            "\n".join([f"relay-otel dropped {dropped:g} measurements; the app's log says:", *running.app.said()])
+        )
     for what, numbers in (("requests are in flight", in_flight), ("WebSockets are open", open_sockets)):
-        if numbers != [0, 0]:
-            problems.append(f"Nothing is asked any more, but {what} (by the collector, direct): {numbers}.")
+        if any(number != 0 for number in numbers):
+            problems.append(f"Nothing is asked any more, but {what} (by the collector, then direct): {numbers}.")
     if probe != 1:
         problems.append(f"probe_success is {probe}, not 1: the prober does not reach {running.app.url}{HEALTH}.")
     sick = [row for row in requests if not row.judged and row.words[1] != "200"]
@@ -328,7 +376,8 @@ def check(running: Stack, book: Book, seen: Mapping[Seen, int]) -> bool:
         "\n".join(problems)
         or f"Equal: {sum(book.answers.values())} answers, {sockets} WebSockets, {calls} calls of the language model, "
         f"{query_book.total()} database queries, {sum(seen.values())} measurements of browsers, "
-        f"{sum(expected_costs(provider_book).values()):.6f} USD, {len(rows)} rows, on both paths."
+        f"{sum(expected_costs(provider_book).values()):.6f} USD, {len(rows)} rows, "
+        f"{'on both paths' if running.direct else 'by the collector'}."
     )
     return not problems
 
@@ -340,9 +389,8 @@ def _difference(row: Row) -> str:
     said = "the client saw"
     if isinstance(row.key, Count | Query | Cost):
         said = "the provider said" if isinstance(row.key, Count | Cost) else "the app's book says"
-    return (
-        f"{where} {kind} differs: {said} {row.book:g}, by the collector it is {row.product:g}, direct {row.direct:g}."
-    )
+    direct = "" if row.direct is None else f", direct {row.direct:g}"
+    return f"{where} {kind} differs: {said} {row.book:g}, by the collector it is {row.product:g}{direct}."
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -353,6 +401,6 @@ def table(rows: Sequence[Row]) -> str:
         where, kind = row.words
         book = f"{row.book:g}" if row.judged else "no book"
         mark = "" if row.equal else "   differs"
-        direct = "-" if isinstance(row.key, Seen) else f"{row.direct:g}"
+        direct = "-" if row.direct is None else f"{row.direct:g}"
         lines.append(f"{where:{width}}{kind:>8}{book:>10}{row.product:>12g}{direct:>10}{mark}")
     return "\n".join(lines)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import subprocess
 import sys
 import threading
 import time
@@ -68,12 +69,17 @@ class Provider(Server):
 
     def book(self) -> list[dict[str, Any]]:
         """A row for each (operation, model, status), once no call is open."""
+        return read_provider(self.url)
 
-        def closed() -> list[dict[str, Any]] | None:
-            told = json.loads(fetch(f"{self.url}/book"))
-            return None if told["open"] else list(told["rows"])
 
-        return await_(closed, "The language model provider still answers, though nobody asks: it has open calls")
+def read_provider(url: str) -> list[dict[str, Any]]:
+    """The book of a provider: a row for each (operation, model, status), once no call is open."""
+
+    def closed() -> list[dict[str, Any]] | None:
+        told = json.loads(fetch(f"{url}/book"))
+        return None if told["open"] else list(told["rows"])
+
+    return await_(closed, "The language model provider still answers, though nobody asks: it has open calls")
 
 
 class ChatApp(Server):
@@ -102,8 +108,7 @@ class ChatApp(Server):
             self.environment["DATABASE_URL"] = f"sqlite:///{self.folder / 'chat.db'}"
         self._query_book = self.folder / "queries"
         self._halt = self.folder / "job-halts"
-        self.ledger = f"sqlite:///{self.folder / 'costs.db'}"
-        self.environment.setdefault("RELAY_OTEL_LEDGER", self.ledger)
+        self.ledger = self.environment.setdefault("RELAY_OTEL_LEDGER", f"sqlite:///{self.folder / 'costs.db'}")
         self.environment.setdefault("RELAY_OTEL_SPOOL_DIR", str(self.folder / "spool"))
         self.environment["RELAY_CHAT_QUERY_BOOK"] = str(self._query_book)
         self.environment["RELAY_CHAT_JOB_HALT"] = str(self._halt)
@@ -116,6 +121,16 @@ class ChatApp(Server):
         """The app's own book of its database queries."""
         lines = self._query_book.read_text().splitlines() if self._query_book.exists() else []
         return Counter(Query(*line.split()) for line in lines)
+
+    def said(self) -> list[str]:
+        """Lines of relay-otel in its log."""
+        return [line for line in self.log.read_text(errors="replace").splitlines() if "relay-otel: " in line]
+
+    def reconciled(self) -> str:
+        """What `relay-otel llm reconcile` found wrong; nothing when all is right."""
+        words = [sys.executable, "-m", "relay_otel.cli", "llm", "reconcile", "--metrics", f"{self.url}/metrics"]
+        done = subprocess.run(words, env=self.environment, capture_output=True, text=True, check=False)
+        return f"{done.stdout}{done.stderr}" if done.returncode else ""
 
 
 class AlertLog(Process):

@@ -207,6 +207,7 @@ TOOLS = (
         version="debian",  # as above: builds the clock that jumps in tests (tools/faults/clock.c)
         takes="about 1 minute, as root",
         binaries=("gcc",),
+        demo=False,
         needs=("apt-get",),
         stands="/usr/bin",
         steps=("apt-get update", "apt-get install --yes --no-install-recommends gcc libc6-dev"),
@@ -257,6 +258,7 @@ TOOLS = (
             "debootstrap --variant=minbase --include=python3,python3-venv,ca-certificates,postgresql {version} root",
             "tar -C root --exclude=./var/cache/apt/archives/*.deb --exclude=./var/lib/apt/lists/*"
             " --exclude=./usr/share/doc/* --exclude=./usr/share/man/* --exclude=./usr/share/locale/*"
+            " --exclude=./usr/lib/*/libLLVM* --exclude=./usr/lib/llvm*"  # PostgreSQL can do without its compiler
             " -cf {bin}/debian-root.tar .",
         ),
     ),

@@ -58,6 +58,7 @@ class Collector(Process):
         browser_prometheus_port: of the browsers' series.
         flags_prometheus_port: of what is being deployed or maintained.
         config: another configuration, for negative controls.
+        over: configurations that are laid over it, in this order.
         environment: more of the collector's variables.
     """
 
@@ -71,6 +72,7 @@ class Collector(Process):
         browser_prometheus_port: int | None = None,
         flags_prometheus_port: int | None = None,
         config: str = "collector/config.yaml",
+        over: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.port = free_port() if port is None else port
@@ -82,7 +84,7 @@ class Collector(Process):
         grpc, health = free_port(), free_port()
         super().__init__(
             "the collector",
-            [str(tool("relay-otelcol")), "--config", config],
+            [str(tool("relay-otelcol")), *(word for each in (config, *over) for word in ("--config", each))],
             # health_check answers once the pipelines run.
             ready=lambda: answers(f"http://{HOST}:{health}/") and accepts(self.port),
             ports={
@@ -195,6 +197,10 @@ class PrometheusApi:
         assert len(samples) <= 1, f"{promql} gives {len(samples)} values"
         return samples[0].value if samples else None
 
+    def sums(self, metric: str, by: Sequence[str], at: float | None = None) -> list[Sample]:
+        """A counter's total by labels, now or at a Unix time: the sum of what is alive then."""
+        return self.query(f"sum by ({', '.join(by)}) ({metric})", at)
+
     def histories(self, selector: str, seconds: float, at: float | None = None) -> list[History]:
         """Every sample of each series that ``selector`` names, in the ``seconds`` before now or a Unix time."""
         data = self._api(
@@ -260,6 +266,7 @@ class Prometheus(PrometheusApi, Process):
             nothing of somebody else's on a usual port is scraped. Prometheus itself is filled in.
         interval: seconds between scrapes and between evaluations of rules; None leaves the configuration's.
         time_scale: windows, ``for`` and intervals of the rules are divided by this.
+        flags: more of them than prometheus/flags has.
     """
 
     def __init__(
@@ -270,16 +277,13 @@ class Prometheus(PrometheusApi, Process):
         interval: float | None = None,
         time_scale: float = 1,
         port: int | None = None,
+        flags: Sequence[str] = (),
     ) -> None:
         self.port = free_port() if port is None else port
         self.url = f"http://{HOST}:{self.port}"
         folder = new_folder(f"prometheus-{config}")
         copy = folder / "prometheus"
-        shutil.copytree(ROOT / "prometheus", copy)
-        if interval is not None:
-            _set_intervals(copy / config, interval)
-            # Rules that add up seconds count evaluations.
-            write_rules(load(ROOT / "contract"), copy / "rules", Timing(time_scale, interval))
+        copy_prometheus(copy, config, interval=interval, time_scale=time_scale)
         self._targets_folder = copy / "targets"
         known = {file.stem for file in self._targets_folder.glob("*.yml")}
         unknown = set(targets) - known
@@ -287,12 +291,13 @@ class Prometheus(PrometheusApi, Process):
         for name in known:
             self.set_targets(name, targets.get(name, ()))
         self.set_targets("prometheus", [Target(f"{HOST}:{self.port}")])
-        flags = [line for line in (copy / "flags").read_text().splitlines() if line and not line.startswith("#")]
+        usual = [line for line in (copy / "flags").read_text().splitlines() if line and not line.startswith("#")]
         Process.__init__(
             self,
             f"Prometheus ({config})",
             [
                 str(tool("prometheus")),
+                *usual,
                 *flags,
                 f"--config.file={copy / config}",
                 f"--storage.tsdb.path={folder / 'data'}",
@@ -312,6 +317,16 @@ class Prometheus(PrometheusApi, Process):
         draft = self._targets_folder / f"{name}.draft"
         draft.write_text(json.dumps(entries))  # JSON is YAML
         draft.replace(self._targets_folder / f"{name}.yml")
+
+
+def copy_prometheus(folder: Path, config: str, *, interval: float | None, time_scale: float = 1) -> None:
+    """prometheus/ as it lies, but for the intervals of one of its configurations and the rules' windows; arguments as
+    of ``Prometheus``."""
+    shutil.copytree(ROOT / "prometheus", folder)
+    if interval is not None:
+        _set_intervals(folder / config, interval)
+        # Rules that add up seconds count evaluations.
+        write_rules(load(ROOT / "contract"), folder / "rules", Timing(time_scale, interval))
 
 
 def _set_intervals(config: Path, seconds: float) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from tools.stack import PrometheusApi
+from tools.stack import PrometheusApi, Sample
 
 
 def gained(values: Sequence[float]) -> float:
@@ -34,3 +34,13 @@ def totals(
         key = tuple(history.labels.get(name, "") for name in by)
         parts.setdefault(key, []).append(gained([value for _, value in history.samples]))
     return {key: math.fsum(each) for key, each in parts.items()}
+
+
+class Remembering(PrometheusApi):
+    """A Prometheus whose sums count what ended and what began anew too, over the last hour."""
+
+    def sums(self, metric: str, by: Sequence[str], at: float | None = None) -> list[Sample]:
+        found = totals(self, metric, by, at=at)
+        return [
+            Sample({name: value for name, value in zip(by, key, strict=True) if value}, n) for key, n in found.items()
+        ]

@@ -518,14 +518,17 @@ async def _gone(receive: Receive) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description="A language model provider that is not one, in OpenAI's wire format.")
-    parser.add_argument("--port", type=int, default=8100, help="where it listens, on 127.0.0.1 (%(default)s)")
+    parser.add_argument("--host", default="127.0.0.1", help="where it listens (%(default)s)")
+    parser.add_argument("--port", type=int, default=8100, help="its port (%(default)s)")
     parser.add_argument("--pace", type=float, default=1.0, help="scales latencies; 0 answers at once (%(default)g)")
     parser.add_argument("--failures", type=float, default=0.0, help="share of calls that fail, 0 to 1 (%(default)g)")
     parser.add_argument("--seed", type=int, default=SEED, help="another seed, other failures (%(default)s)")
     chosen = parser.parse_args(arguments)
     provider = Provider(pace=chosen.pace, failures=chosen.failures, seed=chosen.seed)
     # "critical": uvicorn would report each answer that breaks off as asked.
-    uvicorn.run(provider.app, port=chosen.port, log_level="critical", timeout_keep_alive=KEEP_ALIVE_SECONDS)
+    uvicorn.run(
+        provider.app, host=chosen.host, port=chosen.port, log_level="critical", timeout_keep_alive=KEEP_ALIVE_SECONDS
+    )
     return 0
 
 

@@ -14,7 +14,8 @@ class Settings:
     """What an operator may choose. The telemetry's own settings are relay-otel's affair."""
 
     database_url: str
-    """DATABASE_URL: SQLite or PostgreSQL; a SQLite file in the user's temporary folder unless given."""
+    """DATABASE_URL, or a file that DATABASE_URL_FILE names: SQLite or PostgreSQL; a SQLite file in the user's temporary
+    folder unless given."""
     llm_url: str = "http://127.0.0.1:8100/v1"
     """RELAY_CHAT_LLM_URL: any server that speaks OpenAI's wire format; `provider.py` does."""
     llm_key: str = "sk-demo"
@@ -32,7 +33,7 @@ class Settings:
 
     @staticmethod
     def of(environment: Mapping[str, str] = os.environ) -> Settings:
-        """Raises SystemExit with a sentence for a value that is no number."""
+        """Raises SystemExit with a sentence for a value that is no number, and for a file that cannot be read."""
 
         def number(name: str, default: float) -> float:
             text = environment.get(name, "")
@@ -44,8 +45,17 @@ class Settings:
         def path(name: str) -> Path | None:
             return Path(environment[name]) if environment.get(name) else None
 
+        def secret(name: str) -> str:
+            if environment.get(name) or not environment.get(f"{name}_FILE"):
+                return environment.get(name, "")
+            try:
+                return Path(environment[f"{name}_FILE"]).read_text().strip()
+            except OSError as error:
+                said = f"{name}_FILE is {environment[f'{name}_FILE']!r}, which cannot be read ({error.strerror})"
+                raise SystemExit(f"{said}; name a file that holds the URL.") from None
+
         return Settings(
-            database_url=environment.get("DATABASE_URL") or own_database(),
+            database_url=secret("DATABASE_URL") or own_database(),
             llm_url=environment.get("RELAY_CHAT_LLM_URL") or Settings.llm_url,
             llm_key=environment.get("OPENAI_API_KEY") or Settings.llm_key,
             llm_timeout=number("RELAY_CHAT_LLM_TIMEOUT", Settings.llm_timeout),

@@ -35,6 +35,8 @@ def configure(
     export: str | None = None,
     endpoint: str | None = None,
     protocol: str | None = None,
+    token: str | None = None,
+    token_file: str | None = None,
     export_interval: float | None = None,
     metrics_path: str | None = None,
     metrics_token: str | None = None,
@@ -78,6 +80,8 @@ def configure(
         export: ``both``, ``otlp``, ``prometheus`` or ``none``.
         endpoint: URL of the collector, without ``/v1/metrics``.
         protocol: ``http/protobuf`` or ``grpc``.
+        token: bearer token that the collector asks for.
+        token_file: file that holds it; read again when it changes.
         export_interval: seconds between OTLP exports.
         metrics_path: where ``/metrics`` is.
         metrics_token: bearer token that opens ``/metrics`` to peers that are not private.

@@ -20,7 +20,20 @@ from opentelemetry import metrics as api
 from opentelemetry.sdk.metrics.export import MetricReader
 from opentelemetry.sdk.resources import Resource
 
-from relay_otel import _guard, asgi, db, engines, http, instruments, recording, runtime, signals, upstream, websockets
+from relay_otel import (
+    _guard,
+    asgi,
+    bearer,
+    db,
+    engines,
+    http,
+    instruments,
+    recording,
+    runtime,
+    signals,
+    upstream,
+    websockets,
+)
 from relay_otel import settings as settings_module
 from relay_otel.browser import BrowserProxy
 from relay_otel.cellfile import ENDING, EXPORTS, WORKS
@@ -365,15 +378,17 @@ def _start_otlp(handle: Handle, resource: _Resource) -> None:
     # The stock exporter tries again until its time is up; totals are cumulative, so the next interval will do.
     # Not below 2 s: with less it gives up before its first second try, without saying why.
     timeout = min(senders.timeout(), max(settings.export_interval, 2.0))
+    maker = senders.Maker(settings.protocol, settings.metrics_endpoint, timeout, bearer.bearer(settings))
     handle._otlp = otlp.OtlpExport(
         sending.data,
-        lambda: senders.make(settings.protocol, settings.metrics_endpoint, timeout),
+        maker,
         interval=settings.export_interval,
         endpoint=settings.metrics_endpoint,
         protocol=settings.protocol,
         arrived=lambda: latest.set(time.time()),
         lost=lambda reason: failures.add(1, {"reason": reason}),
         turn=sending,
+        is_due=maker.is_due,
     )
     _tell(EXPORTS)
 

@@ -14,6 +14,7 @@ import wrapt
 
 from relay_otel import _guard, delivery
 from relay_otel import settings as settings_module
+from relay_otel.bearer import bearer
 from relay_otel.clients import Allowance, client_of
 from relay_otel.delivery import RESOURCE, RETRY_SECONDS, Delivery, within
 from relay_otel.recording import Recorder
@@ -135,7 +136,7 @@ class BrowserProxy:
         if settings is not self._seen:
             off = settings.disabled or settings.export == "none"
             url = self.collector or settings.browser_endpoint
-            self._way = None if off else _Way(Delivery(url), Allowance(settings.browser_rate))
+            self._way = None if off else _Way(Delivery(url, bearer(settings)), Allowance(settings.browser_rate))
             self._seen = settings
         return self._way
 

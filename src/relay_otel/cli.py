@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Sequence
 
-from opentelemetry.sdk.metrics.export import MetricExportResult
 from opentelemetry.sdk.resources import Resource
 
 from relay_otel import settings as settings_module
@@ -68,13 +67,14 @@ def flush(settings: Settings, service: str | None = None) -> int:
             with legacy(server) as left:
                 if left is None:
                     continue
-                if _send(settings, left):
+                refused = _send(settings, left)
+                if refused is None:
                     print(f"sent what {name} ({server.instance_id}) had counted.")
                     server.remove()
                     sent += 1
                     continue
-            why = f"was not taken by the collector at {without_password(settings.metrics_endpoint)}"
-            repair = "Start the collector, or set RELAY_OTEL_ENDPOINT, and try again."
+            why = f"was not taken by the collector at {without_password(settings.metrics_endpoint)} ({refused.why})"
+            repair = f"{refused.repair[:1].upper()}{refused.repair[1:]} Then try again."
         except Exception as error:  # of one server; there may be others
             why, repair = f"cannot be sent ({type(error).__name__}: {error})", "Remove it if you can do without it."
         _complain(f"what {name} ({server.instance_id}) had counted {why}; it stays in {server.path}. {repair}")
@@ -84,13 +84,8 @@ def flush(settings: Settings, service: str | None = None) -> int:
     return 1 if failed else 0
 
 
-def _send(settings: Settings, left: Legacy) -> bool:
-    exporter = senders.make(settings.protocol, settings.metrics_endpoint, senders.timeout())
-    try:
-        data = to_metrics_data(left.families, Resource(left.attributes), now=time.time_ns())
-        return exporter.export(data) is MetricExportResult.SUCCESS
-    finally:
-        exporter.shutdown()
+def _send(settings: Settings, left: Legacy) -> senders.Refusal | None:
+    return senders.send_once(settings, to_metrics_data(left.families, Resource(left.attributes), now=time.time_ns()))
 
 
 def _complain(sentence: str) -> None:

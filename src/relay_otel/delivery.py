@@ -24,6 +24,7 @@ from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from relay_otel import _guard
+from relay_otel.bearer import NOBODY, Bearer
 from relay_otel.settings import without_password
 
 RESOURCE = "/v1/metrics"
@@ -56,6 +57,7 @@ HEAD_BYTES = 16 * 1024
 TAKEN = 200
 
 START = "start it or set RELAY_OTEL_BROWSER_COLLECTOR"
+SHOW_PASS = "check RELAY_OTEL_TOKEN_FILE"
 NAME_IT = "name its receiver for browsers in RELAY_OTEL_BROWSER_COLLECTOR"
 SEE_LOG = "its log tells why"
 
@@ -78,15 +80,18 @@ class Delivery:
 
     Args:
         url: of the browser receiver, without ``/v1/metrics``. A user and password in it are sent, and never shown.
+        who: the token that is sent instead, where there is one.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, who: Bearer = NOBODY) -> None:
         parts = urlsplit(url)
         self.url = without_password(url)
         self._host = parts.hostname or ""
         self._tls = parts.scheme == "https"
         self._port = parts.port or (443 if self._tls else 80)
-        self._head = _head(url)
+        self._url = url
+        self._who = who
+        self._head: tuple[str | None, bytes] = (None, _head(url, None))
         self._context: ssl.SSLContext | None = None
         self._addresses: list[str] = []
         self._addresses_until = 0.0
@@ -116,7 +121,10 @@ class Delivery:
 
     async def _exchange(self, way: _Way, body: bytes) -> _Answer:
         reader, way.writer = await self._connect()
-        way.writer.write(self._head % len(body))
+        token = self._who.token()
+        if token != self._head[0]:
+            self._head = (token, _head(self._url, token))
+        way.writer.write(self._head[1] % len(body))
         answer = await _read_answer(reader)
         while answer.status < 200:
             if answer.status == 100 and not way.handed:
@@ -135,6 +143,9 @@ class Delivery:
         if status in (429, 503):
             self._say(f"HTTP {status}", SEE_LOG)
             return Verdict(status, answer.retry_after or RETRY_SECONDS, "browser_unreachable")
+        if status == 401:  # our fault, not the browser's, and nothing was taken
+            self._say(f"HTTP {status}", SHOW_PASS)
+            return Verdict(503, RETRY_SECONDS, "browser_unreachable")
         if 400 <= status < 500:
             if status != 400:  # 400 is the browser's own fault
                 self._say(f"HTTP {status}", NAME_IT)
@@ -259,7 +270,7 @@ async def _read_answer(reader: asyncio.StreamReader) -> _Answer:
     return _Answer(int(status[1]), int(seconds[1]) if seconds else None)
 
 
-def _head(url: str) -> bytes:
+def _head(url: str, token: str | None) -> bytes:
     """Of the request; the body's length is filled in by ``%``."""
     parts = urlsplit(url)
     lines = [
@@ -269,7 +280,9 @@ def _head(url: str) -> bytes:
         "Expect: 100-continue",
         "Connection: close",
     ]
-    if parts.username is not None:
+    if token is not None:
+        lines.append(f"Authorization: Bearer {token}")
+    elif parts.username is not None:
         pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
         lines.append(f"Authorization: Basic {base64.b64encode(pair).decode()}")
     return "\r\n".join(lines).replace("%", "%%").encode() + b"\r\nContent-Length: %d\r\n\r\n"

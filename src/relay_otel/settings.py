@@ -215,6 +215,33 @@ def _file(value: str) -> str:
     return text
 
 
+TOKEN = re.compile(r"[!-~]+")
+"""What may stand in a header: printable ASCII without a space."""
+
+
+def _token(value: str) -> str:
+    if TOKEN.fullmatch(value):
+        return value
+    raise Unusable("give the token alone, printable ASCII without spaces.")
+
+
+def token_in(file: str) -> str:
+    """The first word of a file, so that a collector's list of tokens, the newest first, may be an app's file too.
+
+    Raises:
+        Unusable: there is none.
+    """
+    return _token(_file(file).split()[0])
+
+
+def _token_file(value: str) -> str:
+    token_in(value)
+    return value
+
+
+SECRET_WORDS = ("TOKEN", "SECRET", "KEY", "PASS", "HEADER", "AUTH", "CREDENTIAL", "URL", "DSN")
+"""In the name of a variable that we do not know: its value may be one."""
+
 OTHER_VARIABLES = frozenset({"RELAY_OTEL_CACHE"})
 """Ours, but no settings of the package."""
 
@@ -273,6 +300,20 @@ SETTINGS: tuple[Setting, ...] = (
         ),
         "http/protobuf",
         "How OTLP is spoken: `http/protobuf` or `grpc`.",
+    ),
+    Setting(
+        "token",
+        (("RELAY_OTEL_TOKEN", _token),),
+        None,
+        "Bearer token that the collector asks for ([security.md](security.md)). It goes before an `authorization` in "
+        "`OTEL_EXPORTER_OTLP_HEADERS` and before a user in the endpoint.",
+        secret=True,
+    ),
+    Setting(
+        "token_file",
+        (("RELAY_OTEL_TOKEN_FILE", _token_file),),
+        None,
+        "File whose first word is that token; read again when it changes. `token` goes before it.",
     ),
     Setting(
         "export_interval",
@@ -485,7 +526,7 @@ SETTINGS: tuple[Setting, ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Settings:
     """What ``configure()`` goes by. Build it with ``read``; the fields are the rows of ``SETTINGS``."""
 
@@ -494,6 +535,8 @@ class Settings:
     export: str = "both"
     endpoint: str = "http://localhost:4318"
     protocol: str = "http/protobuf"
+    token: str | None = field(default=None, repr=False)
+    token_file: str | None = None
     export_interval: float = EXPORT_INTERVAL_MS / 1000
     """Seconds."""
     metrics_path: str = "/metrics"
@@ -520,7 +563,7 @@ class Settings:
     llm_budget_month_usd: float | None = None
     browser_collector: str | None = None
     browser_rate: int = 120
-    prometheus_url: str = field(default="http://localhost:9090", repr=False)
+    prometheus_url: str = "http://localhost:9090"
     strict: bool = False
     disabled: bool = False
     traces_exporter: str | None = None
@@ -530,6 +573,10 @@ class Settings:
     """Setting -> the argument or variable its value came from. A setting at its default has no entry."""
     unusable: tuple[str, ...] = field(default=(), compare=False)
     """OpenTelemetry's variables that could not be read: whoever else reads them would trip over them."""
+
+    def __repr__(self) -> str:
+        shown = (f"{each.name}={_shown(getattr(self, each.name))}" for each in fields(self) if each.repr)
+        return f"Settings({', '.join(shown)})"
 
     @property
     def otlp(self) -> bool:
@@ -593,8 +640,7 @@ def read(
                 values[row.name], origins[row.name] = read_value(text), variable
                 break
             except Unusable as wrong:
-                shown = "set" if row.secret and variable.endswith("TOKEN") else repr(without_password(text))
-                problems.append(f"{variable} is {shown}; {wrong}")
+                problems.append(f"{variable} is {_shown_of(row, read_value, text)}; {wrong}")
                 if variable.startswith("OTEL_"):
                     unusable.append(variable)
     if "environment" not in values:
@@ -631,11 +677,20 @@ def _endpoint_and_protocol(values: dict[str, Any], origins: dict[str, str], unus
 
 
 def without_password(endpoint: str) -> str:
-    """An endpoint as it may be shown."""
+    """An endpoint as it may be shown: without user and password, and without what follows a URL's question mark."""
     head, at, rest = endpoint.rpartition("@")
-    if not at:
-        return endpoint
-    return f"{head.partition('//')[0]}//...@{rest}" if "//" in head else f"...@{rest}"
+    shown = endpoint
+    if at:
+        shown = f"{head.partition('//')[0]}//...@{rest}" if "//" in head else f"...@{rest}"
+    path, query, _ = shown.partition("?")
+    return f"{path}?..." if query and "://" in path else shown
+
+
+def _shown_of(row: Setting, read_value: Read, text: str) -> str:
+    """A variable's value as it may be shown. Where a file with a secret is asked for, somebody may give the secret."""
+    if read_value in (_file, _token_file):
+        return repr(text) if text.startswith(("/", "./", "../")) else "set"
+    return "set" if row.secret else _shown(text)
 
 
 def _shown(value: Any) -> str:
@@ -645,13 +700,16 @@ def _shown(value: Any) -> str:
 def _misspelt(environ: Mapping[str, str]) -> list[str]:
     from difflib import get_close_matches  # start-up is counted in milliseconds
 
-    known = {variable for row in SETTINGS for variable, _ in row.variables} | OTHER_VARIABLES
+    rows = {variable: row for row in SETTINGS for variable, _ in row.variables}
+    known = rows.keys() | OTHER_VARIABLES
     problems = []
     for variable in sorted(environ):
         if variable.startswith("RELAY_OTEL_") and variable not in known:
             close = get_close_matches(variable, known, 1, 0.8)
             repair = f"did you mean {close[0]}?" if close else "the names are in docs/settings.md."
-            secret = any(word in variable for word in ("TOKEN", "SECRET", "KEY", "PASS"))
+            secret = any(word in variable for word in SECRET_WORDS) or (
+                close and close[0] in rows and rows[close[0]].secret
+            )
             shown = "set" if secret else repr(without_password(environ[variable]))
             problems.append(f"{variable} is {shown}, but no setting has that name; {repair}")
     return problems

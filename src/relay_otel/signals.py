@@ -19,8 +19,8 @@ from typing import Any
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.resources import Resource
 
-from relay_otel import _guard
-from relay_otel.export.senders import SIGNS
+from relay_otel import _guard, bearer
+from relay_otel.export.senders import SIGNS, with_token
 from relay_otel.settings import Settings
 from relay_otel.upstream import SAMPLERS
 
@@ -197,7 +197,7 @@ def _exporters(signal: str, settings: Settings, names: str | None) -> Iterator[A
         if not found:
             _guard.say_once(f"setting:{variable}:{name}", f"{variable} is {name!r}; {_choice(group, wanted)}")
             continue
-        arguments = _where(signal, settings, protocol) if name == "otlp" else {}
+        arguments = {**_where(signal, settings, protocol), **_who(signal, settings)} if name == "otlp" else {}
         _say_once()
         try:
             yield found[0].load()(**arguments)
@@ -222,6 +222,12 @@ def _where(signal: str, settings: Settings, protocol: str) -> dict[str, str]:
     if not named_by_us or os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT"):
         return {}
     return {"endpoint": settings.endpoint if protocol == "grpc" else f"{settings.endpoint.rstrip('/')}/v1/{signal}"}
+
+
+def _who(signal: str, settings: Settings) -> dict[str, dict[str, str]]:
+    """The token of this moment: exporters of spans and log records are made once."""
+    token = bearer.token(settings)
+    return {} if token is None else {"headers": with_token(signal.upper(), token)}
 
 
 def _may_export(signal: str, current: Any, method: str, settings: Settings) -> bool:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping, MutableMapping
 from importlib.metadata import entry_points
 
-from relay_otel.settings import Read, Unusable, exporter_protocol, is_url, readable_file
+from relay_otel.settings import Read, Unusable, exporter_protocol, is_url, readable_file, without_password
 
 SIGNALS = ("", "METRICS_", "TRACES_", "LOGS_")
 SAMPLERS = ("always_on", "always_off", "traceidratio", "parentbased_always_on", "parentbased_always_off",
@@ -175,7 +175,7 @@ def check(environ: Mapping[str, str]) -> dict[str, str]:
         try:
             VARIABLES[variable](text)
         except Unusable as unusable:
-            shown = "set" if variable.endswith("HEADERS") else repr(text)
+            shown = "set" if variable.endswith("HEADERS") else repr(without_password(text))
             wrong[variable] = f"{variable} is {shown}; {unusable}"
     if "OTEL_TRACES_SAMPLER_ARG" not in wrong:
         wrong.update(_ratio_without_need(environ))

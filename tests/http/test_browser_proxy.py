@@ -133,7 +133,7 @@ TAKEN: dict[str, tuple[Play, tuple[int, str | None, str | None]]] = {
     "200": (answering(), (200, None, None)),
     "202": (answering("202 Accepted"), (200, None, None)),
     "400": (answering("400 Bad Request"), (400, None, "browser_refused")),
-    "401 before the body": (answering("401 Unauthorized", asks=False), (401, None, "browser_refused")),
+    "401 before the body": (answering("401 Unauthorized", asks=False), (503, "5", "browser_unreachable")),
     "404 before the body": (answering("404 Not Found", asks=False), (404, None, "browser_refused")),
     "413": (answering("413 Too Large", asks=False), (413, None, "browser_refused")),
     "429": (answering("429 Too Many", "Retry-After: 17"), (429, "17", "browser_unreachable")),

@@ -60,6 +60,12 @@ CALLS = {"OpenTelemetry SDK, by labels"} | {
     )
 }
 PIPELINES = {"collector/config.yaml", "the same without its checks", "delta_to_cumulative alone"}
+TIERS = {
+    "received and dropped",
+    "collector/config.yaml",
+    "deploy/scale/loadbalancer.yaml",
+    "the same, routed by resource",
+}
 MONTHS = {
     "relay_otel, each minute",
     "relay_otel, restarts in place, each 5 minutes",
@@ -112,6 +118,15 @@ def _tables(text: str) -> dict[str, dict[str, float]]:
             {
                 "The collector's browser pipeline": PIPELINES,
                 "The collector's browser pipeline: memory": {"started", "with 10,000 streams"},
+            },
+        ),
+        (
+            "scale",
+            {
+                "Scale-out: points of apps": TIERS,
+                "Scale-out: beacons of browsers": {"collector/config.yaml"},
+                "Scale-out: memory of a series": {"the collector", "Prometheus"},
+                "Scale-out: a sample that is scraped": {"the collector", "Prometheus"},
             },
         ),
         ("slo", {"Objectives: rules that look back 30 days": MONTHS}),

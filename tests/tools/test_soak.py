@@ -1,5 +1,6 @@
 """The soak's verdict: what it lets pass, what it does not, and that an app that leaks fails it."""
 
+import itertools
 import os
 import random
 import subprocess
@@ -10,9 +11,12 @@ from typing import Any
 
 import pytest
 
-from tools import soak
+from tools.faults.registry import FAULTS
 from tools.process import ROOT, StackError
-from tools.soak import KB, MB, UNANSWERED, Book, Entry, Memory, Run, Sample
+from tools.soaking import faulty, look, verdict
+from tools.soaking.clients import UNANSWERED, Book, Entry
+from tools.soaking.look import KB, MB, Memory, Sample
+from tools.soaking.verdict import Run
 
 ITEMS = Entry("GET", "/items/{item}", "200")
 SECONDS = 600
@@ -30,7 +34,7 @@ def run_of(each: Callable[[int], dict[str, Any]] = lambda second: {}, **at_the_e
 
 
 def faults(run: Run) -> list[str]:
-    return [finding.what for finding in soak.judge(run) if not finding.well]
+    return [finding.what for finding in verdict.judge(run) if not finding.well]
 
 
 def memory(shared: float) -> dict[str, Any]:
@@ -89,12 +93,14 @@ def test_memory_that_shrinks_is_well() -> None:
         (lambda second: {"descriptors": 40 + second // 60}, "descriptors"),
         (lambda second: {"directory": 300 * KB + second * 256}, "runtime directory, kB"),
         (lambda second: {"files": 6 + second // 200}, "its files"),
+        (lambda second: {"series": 300 + second // 100}, "series"),
         (lambda second: {"requests": 0.0 if second == 300 else 10.0 * second}, "steps back of the total"),
         (lambda second: {"memory": {1: Memory(1, 1), 2 + second // 300: Memory(1, 1)}}, "processes"),
     ],
 )
 def test_what_grows_or_changes_is_found(each: Callable[[int], dict[str, Any]], found: str) -> None:
-    """A descriptor a minute, a directory or its files that grow, a total that steps back once, a worker that died."""
+    """A descriptor a minute, a directory, its files or series that grow, a total that steps back once, a worker that
+    died."""
     assert [found] == faults(run_of(each))
 
 
@@ -122,7 +128,7 @@ def test_totals_must_be_equal_row_by_row() -> None:
 def test_too_few_seconds_are_no_verdict() -> None:
     """A soak of a few seconds says so, instead of finding all well."""
     with pytest.raises(StackError, match="give --for at least 15"):
-        soak.judge(Run(run_of().samples[:9]))
+        verdict.judge(Run(run_of().samples[:9]))
 
 
 # -- what it looks with --
@@ -130,16 +136,16 @@ def test_too_few_seconds_are_no_verdict() -> None:
 
 def test_growth_is_the_slope_of_the_best_line() -> None:
     """The fitted line's end minus its beginning, not the last value minus the first."""
-    assert 20.0 == pytest.approx(soak.growth([0, 1, 2, 3, 4], [0, 5, 10, 15, 20]))
-    assert 0.0 == pytest.approx(soak.growth([0, 1, 2, 3, 4], [5, 0, 9, 0, 5]))
-    assert 0.0 == soak.growth([3], [7])
+    assert 20.0 == pytest.approx(verdict.growth([0, 1, 2, 3, 4], [0, 5, 10, 15, 20]))
+    assert 0.0 == pytest.approx(verdict.growth([0, 1, 2, 3, 4], [5, 0, 9, 0, 5]))
+    assert 0.0 == verdict.growth([3], [7])
 
 
 def test_percentiles_are_values_that_were_seen() -> None:
     """The smallest that the share does not exceed."""
     hundred = [float(n) for n in range(100, 0, -1)]
-    assert (50.0, 99.0, 100.0) == tuple(soak.percentile(hundred, share) for share in (0.5, 0.99, 1))
-    assert (3.0, 0.0) == (soak.percentile([3.0], 0.99), soak.percentile([], 0.5))
+    assert (50.0, 99.0, 100.0) == tuple(verdict.percentile(hundred, share) for share in (0.5, 0.99, 1))
+    assert (3.0, 0.0) == (verdict.percentile([3.0], 0.99), verdict.percentile([], 0.5))
 
 
 def test_books_are_read_from_both_formats() -> None:
@@ -153,7 +159,7 @@ def test_books_are_read_from_both_formats() -> None:
         'http_requests_in_flight{method="GET",endpoint="/",environment="soak"} 2.0\n'
         'http_requests_in_flight{method="POST",endpoint="/",environment="soak"} 1.0\n'
     )
-    assert (Book({ITEMS: 7, Entry("GET", "unmatched", "404"): 2}), 3.0) == (soak.counted(text), soak.in_flight(text))
+    assert (Book({ITEMS: 7, Entry("GET", "unmatched", "404"): 2}), 3.0) == (look.counted(text), look.in_flight(text))
 
 
 def test_a_process_is_looked_at_with_its_children() -> None:
@@ -163,7 +169,7 @@ def test_a_process_is_looked_at_with_its_children() -> None:
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None and parent.stdin is not None
         parent.stdout.readline()
-        seen = soak.look(parent.pid, ROOT / "contract", 5.0)
+        seen = look.look(parent.pid, ROOT / "contract", 5.0)
         parent.stdin.close()
     assert (2, parent.pid, 5.0) == (len(seen.memory), min(seen.memory), seen.requests)
     assert all(memory.resident > memory.shared > MB for memory in seen.memory.values())
@@ -175,7 +181,7 @@ def test_the_verdict_is_a_table() -> None:
     """A row each with begin, end, growth and what is allowed; then requests a second and the scrapes."""
     run = run_of(lambda second: memory(50 * MB + second * 8 * KB))
     run.told = ["relay-otel: something."]
-    lines = soak.table(run, soak.judge(run)).splitlines()
+    lines = [*verdict.table(verdict.judge(run)).splitlines(), *verdict.told(run).splitlines()]
 
     assert [
         "begin end grown allowed",
@@ -189,6 +195,25 @@ def test_the_verdict_is_a_table() -> None:
         "600 scrapes under load, p50 10.0 ms, p99 10.0 ms",
         "relay-otel: something.",
     ] == lines[-3:]
+
+
+def test_series_are_the_lines_without_comments() -> None:
+    """Names and values; not their help, type or end."""
+    assert 2 == look.lines('# HELP a b\n# TYPE a counter\na 1\nb{c="d"} 2\n# EOF\n')
+
+
+# -- faults by chance --
+
+
+def test_each_fault_happens_once_before_one_comes_again() -> None:
+    """The same seed, the same order; another one, another. What needs a cable or a relay of its own is left out."""
+    able = {fault.name for fault in FAULTS} - {"collector-slow", "network-cut"}
+
+    def names(seed: int) -> list[str]:
+        return [fault.name for fault in itertools.islice(faulty.drawn(random.Random(seed)), len(able))]
+
+    assert able == set(names(1)) == set(names(2))
+    assert names(1) == names(1) != names(2)
 
 
 # -- the whole --
@@ -213,15 +238,22 @@ def soaked(*arguments: str) -> tuple[int, dict[str, str]]:
 @pytest.mark.slow
 def test_half_a_minute_under_load_is_well() -> None:
     """Four workers under full load and scrapes each second keep nothing, and every number is right."""
-    status, verdict = soaked("--for", "30")
-    assert (0, {"ok"}) == (status, set(verdict.values())), verdict
+    status, rows = soaked("--for", "30")
+    assert (0, {"ok"}) == (status, set(rows.values())), rows
 
 
 @pytest.mark.slow
 def test_an_app_that_leaks_fails() -> None:
     """The negative control: memory, descriptors, requests in flight and files that an app keeps are all found."""
-    status, verdict = soaked("--for", "30", "--leak")
-    found = {what for what, word in verdict.items() if word != "ok"}
+    status, rows = soaked("--for", "30", "--leak")
+    found = {what for what, word in rows.items() if word != "ok"}
     wanted = {"descriptors", "runtime directory, kB", "its files", "in flight at the end", "total by /metrics"}
-    assert (1, wanted) == (status, wanted & found), verdict
-    assert 4 == len([what for what in found if what.startswith("memory of ")]), verdict
+    assert (1, wanted) == (status, wanted & found), rows
+    assert 4 == len([what for what in found if what.startswith("memory of ")]), rows
+
+
+@pytest.mark.slow
+def test_a_minute_of_faults_is_well() -> None:
+    """Mixed traffic and browsers while two faults or three happen by chance: totals are exact, nothing grows."""
+    status, rows = soaked("--for", "60", "--faults", "--seed", "3")
+    assert (0, {"ok"}) == (status, set(rows.values())), rows

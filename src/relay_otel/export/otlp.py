@@ -162,6 +162,7 @@ class OtlpExport:
         arrived: called after each export that arrived.
         lost: called with the reason (``unreachable``, ``timeout``, ``rejected``, ``error``) of each that did not.
         turn: whose turn it is; asked before each ``data()``.
+        is_due: whether a new exporter is due; asked before each export, on the export thread.
     """
 
     def __init__(
@@ -175,6 +176,7 @@ class OtlpExport:
         arrived: Callable[[], None] = lambda: None,
         lost: Callable[[str], None] = lambda reason: None,
         turn: Turn | None = None,
+        is_due: Callable[[], bool] = lambda: False,
     ) -> None:
         # Not at the top: its import raises at a bad OTEL_PROPAGATORS, which configure() takes away first. Not on the
         # export thread: a child forked in the middle of an import waits for its end for ever.
@@ -189,6 +191,7 @@ class OtlpExport:
         self._arrived = arrived
         self._lost = lost
         self._turn = turn if turn is not None else Always()
+        self._is_due = is_due
         self._forks_open = protocol != "grpc"
         """A fork in mid-export does no harm."""
         self._ended = False
@@ -278,6 +281,8 @@ class OtlpExport:
             if not data.resource_metrics:
                 return True
             with self._sending:
+                if self._exporter is not None and self._is_due():
+                    self._end_exporter()
                 exporter = self._exporter
                 if exporter is None:
                     exporter = self._exporter = self._make_exporter()

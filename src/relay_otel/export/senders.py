@@ -12,7 +12,9 @@ import logging
 import os
 import re
 import socket
+import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from importlib import import_module
@@ -20,7 +22,10 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import requests
-from opentelemetry.sdk.metrics.export import MetricExporter
+from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult, MetricsData
+
+from relay_otel.bearer import Bearer, token
+from relay_otel.settings import Settings, without_password
 
 PACKAGES = {
     "grpc": ("opentelemetry-exporter-otlp-proto-grpc", "opentelemetry.exporter.otlp.proto.grpc.metric_exporter"),
@@ -60,7 +65,7 @@ def load(protocol: str, shown: str) -> str | None:
     return None
 
 
-def make(protocol: str, endpoint: str, timeout: float) -> MetricExporter:
+def make(protocol: str, endpoint: str, timeout: float, token: str | None = None) -> MetricExporter:
     """The stock exporter. Headers, certificates and compression are as upstream's variables say.
 
     Our points are ready-made: an exporter turns neither their temporality nor their aggregation.
@@ -69,11 +74,32 @@ def make(protocol: str, endpoint: str, timeout: float) -> MetricExporter:
         protocol: ``grpc`` or ``http/protobuf``.
         endpoint: the whole URL for HTTP; ``http://host:port``, ``https://host:port`` or ``host:port`` for gRPC.
         timeout: seconds for one export with all its retries.
+        token: sent as bearer token, instead of what the variables or the endpoint say of who we are.
 
     Raises:
         ImportError: its package is missing or broken; ``load`` says so before.
     """
-    return _grpc(endpoint, timeout) if protocol == "grpc" else _http(endpoint, timeout)
+    return _grpc(endpoint, timeout, token) if protocol == "grpc" else _http(endpoint, timeout, token)
+
+
+class Maker:
+    """Makes the exporter of an app, and knows when a new one is due.
+
+    For the export thread alone; a forked child goes on with its copy.
+    """
+
+    def __init__(self, protocol: str, endpoint: str, timeout: float, who: Bearer) -> None:
+        self._where = (protocol, endpoint, timeout)
+        self._who = who
+        self._token: str | None = None
+
+    def __call__(self) -> MetricExporter:
+        self._token = self._who.token()
+        return make(*self._where, self._token)
+
+    def is_due(self) -> bool:
+        """The token is another than that of the exporter made last."""
+        return self._who.token() != self._token
 
 
 def _variable(name: str) -> str | None:
@@ -81,13 +107,18 @@ def _variable(name: str) -> str | None:
     return os.environ.get(f"OTEL_EXPORTER_OTLP_METRICS_{name}") or os.environ.get(f"OTEL_EXPORTER_OTLP_{name}")
 
 
-def _http(endpoint: str, timeout: float) -> MetricExporter:
+def authorization(token: str) -> str:
+    """The header's value: https://www.rfc-editor.org/rfc/rfc6750#section-2.1"""
+    return f"Bearer {token}"
+
+
+def _http(endpoint: str, timeout: float, token: str | None) -> MetricExporter:
     from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 
-    return OTLPMetricExporter(endpoint=endpoint, timeout=timeout, session=session())
+    return OTLPMetricExporter(endpoint=endpoint, timeout=timeout, session=session(token))
 
 
-def session() -> requests.Session | None:
+def session(token: str | None = None) -> requests.Session | None:
     """A session for the stock exporter that fails with the status for every answer but success.
 
     The exporter itself takes a redirect for success (it follows none), and gives up on 429 and 503 without saying
@@ -97,10 +128,18 @@ def session() -> requests.Session | None:
         return None
     made = _Session()
 
+    def sign(request: requests.PreparedRequest) -> requests.PreparedRequest:
+        # Not as a header of the session: a user in the URL, or one that ~/.netrc names, would replace it.
+        request.headers["authorization"] = authorization(token or "")
+        return request
+
+    if token is not None:
+        made.auth = sign
+
     def check(answer: requests.Response, *args: Any, **options: Any) -> None:
         if not 200 <= answer.status_code < 300:
             answer.close()
-            to = f" to {answer.headers['location']}" if "location" in answer.headers else ""
+            to = f" to {without_password(answer.headers['location'])}" if "location" in answer.headers else ""
             raise requests.RequestException(f"{HTTP} {answer.status_code} {answer.reason}{to}")
 
     made.hooks["response"].append(check)
@@ -122,7 +161,7 @@ def _credential_provider() -> bool:
     )
 
 
-def _grpc(endpoint: str, timeout: float) -> MetricExporter:
+def _grpc(endpoint: str, timeout: float, token: str | None) -> MetricExporter:
     with _quiet_core():
         import grpc  # type: ignore[import-untyped]
         from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
@@ -135,7 +174,7 @@ def _grpc(endpoint: str, timeout: float) -> MetricExporter:
             endpoint=parts.netloc.rpartition("@")[2],
             insecure=insecure,
             credentials=None if insecure or _credential_provider() else _channel_credentials(grpc),
-            headers=_with_password(parts.username, parts.password),
+            headers=_headers("METRICS", parts.username, parts.password, token),
             timeout=timeout,
             # Upstream raises at `none` and at `deflate`, which gRPC has not here.
             compression=grpc.Compression.Gzip if gzip else grpc.Compression.NoCompression,
@@ -162,15 +201,25 @@ def _content(file: str | None) -> bytes | None:
         return opened.read()
 
 
-def _with_password(user: str | None, password: str | None) -> dict[str, str] | None:
-    """The headers of the variables, and the user of the endpoint's URL as HTTP sends it. None: as upstream."""
-    if user is None:
+def _headers(signal: str, user: str | None, password: str | None, token: str | None) -> dict[str, str] | None:
+    """The headers of a signal's variables, and who we are: the token, else the endpoint's user as HTTP sends it.
+    None: as upstream."""
+    if token is not None:
+        who = authorization(token)
+    elif user is not None:
+        pair = f"{unquote(user)}:{unquote(password or '')}".encode()
+        who = f"Basic {base64.b64encode(pair).decode()}"
+    else:
         return None
     from opentelemetry.util.re import parse_env_headers
 
-    pair = f"{unquote(user)}:{unquote(password or '')}".encode()
-    headers = parse_env_headers(_variable("HEADERS") or "", liberal=True)
-    return {**headers, "authorization": f"Basic {base64.b64encode(pair).decode()}"}
+    text = os.environ.get(f"OTEL_EXPORTER_OTLP_{signal}_HEADERS") or os.environ.get("OTEL_EXPORTER_OTLP_HEADERS")
+    return {**parse_env_headers(text or "", liberal=True), "authorization": who}
+
+
+def with_token(signal: str, token: str) -> dict[str, str]:
+    """The headers for ``TRACES`` or ``LOGS``: the stock exporters of these take them as an argument."""
+    return _headers(signal, None, None, token) or {}
 
 
 @contextlib.contextmanager
@@ -204,6 +253,7 @@ class Sign(NamedTuple):
     repair: str = ""
 
 
+TLS_THERE = "it speaks TLS there"
 NO_TLS = "it does not speak TLS there"
 HUNG_UP = "it hung up"
 TLS_FITS = "choose http:// or https:// as it does, and set OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE if it asks for one."
@@ -220,6 +270,7 @@ SIGNS = (
         "use port 4317 or OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf.",
     ),
     Sign(r"BadStatusLine('\x00\x00", "it speaks gRPC there", "use port 4318 or OTEL_EXPORTER_OTLP_PROTOCOL=grpc."),
+    Sign(TLS_THERE, TLS_THERE, "use https:// in the endpoint."),
     Sign("WRONG_VERSION_NUMBER", NO_TLS, "use http:// or OTEL_EXPORTER_OTLP_INSECURE=true in front of a plain port."),
     Sign(
         "CERTIFICATE_VERIFY_FAILED",
@@ -239,7 +290,7 @@ SIGNS = (
     Sign("TSI_DATA_CORRUPTED", HUNG_UP, TLS_FITS),
 )
 START = "start it or set OTEL_EXPORTER_OTLP_ENDPOINT."
-CREDENTIALS = "check OTEL_EXPORTER_OTLP_HEADERS."
+CREDENTIALS = "check RELAY_OTEL_TOKEN_FILE or OTEL_EXPORTER_OTLP_HEADERS."
 
 _PHRASES = frozenset(status.phrase for status in HTTPStatus)
 _NO_ANSWER = re.compile("connect|resolv|socket|reset|broken pipe|handshake|goaway|closed|lame|ipv[46]:", re.IGNORECASE)
@@ -314,7 +365,8 @@ class Words(logging.Filter):
         if self._by_sign(text):
             return
         text = text.partition("reason: ")[2] or text.removeprefix("Transient error ")
-        self.last = text.partition(" encountered while")[0][:120]
+        # requests shows the whole path: a key may stand behind the question mark.
+        self.last = re.sub(r"\?\S+", "?...", text.partition(" encountered while")[0])[:120]
         self.hung_up = "Connection aborted" in self.last
         if self.last in _PHRASES or self.last.startswith(HTTP):
             self._kind = "rejected"
@@ -357,9 +409,14 @@ class Words(logging.Filter):
         return "unreachable"
 
     def look(self, endpoint: str) -> None:
-        """Where an exporter over HTTP was hung up on, find out whether the other side speaks gRPC."""
+        """Where an exporter over HTTP was hung up on, find out whether the other side speaks gRPC, or TLS.
+
+        A server with TLS answers 400 to who speaks plain HTTP, but that answer may be lost: it reads no request first.
+        """
         if self.hung_up and speaks_http2(endpoint):
             self._by_sign(r"BadStatusLine('\x00\x00")
+        elif (self.hung_up or self.last.startswith(f"{HTTP} 400")) and speaks_tls(endpoint):
+            self._by_sign(TLS_THERE)
 
 
 class _Silence:
@@ -387,6 +444,49 @@ def speaks_http2(endpoint: str) -> bool:
     except OSError:
         return False
     return len(answer) == 9 and answer[3] == 4  # the type of a frame: SETTINGS
+
+
+def speaks_tls(endpoint: str) -> bool:
+    """Whether a server that was asked by http:// wants https://."""
+    parts = urlsplit(endpoint)
+    if parts.scheme != "http" or parts.hostname is None:
+        return False
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # nothing is sent to it
+    try:
+        with socket.create_connection((parts.hostname, parts.port or 80), HEADER_SECONDS) as asked:
+            context.wrap_socket(asked).close()
+    except OSError:
+        return False
+    return True
+
+
+def send_once(settings: Settings, data: MetricsData) -> Refusal | None:
+    """For commands that send and end; None when the collector took it."""
+    # Not at the top: its import raises at a bad OTEL_PROPAGATORS, which has nothing to do with us.
+    from opentelemetry.instrumentation.utils import suppress_instrumentation
+
+    words, began = Words(lambda: None), time.monotonic()
+    words.listen()
+    try:
+        exporter = make(settings.protocol, settings.metrics_endpoint, timeout(), token(settings))
+        try:
+            with suppress_instrumentation():
+                taken = exporter.export(data) is MetricExportResult.SUCCESS
+            reason = words.reason(time.monotonic() - began)
+            words.look(settings.metrics_endpoint)
+        finally:
+            exporter.shutdown()
+    finally:
+        words.leave()
+    return None if taken else Refusal(words.last or reason, words.repair)
+
+
+class Refusal(NamedTuple):
+    """Why a collector did not take it, and what helps."""
+
+    why: str
+    repair: str
 
 
 def timeout() -> float:

@@ -20,6 +20,11 @@ from relay_otel import filelock
 Kind = Literal["event", "price", "summary"]
 
 PAGE = 4096
+
+ROOM = 12 * 1024 * 1024
+"""Bytes of its disk that stay free. To remove what was sent SQLite writes to its log first (4 MB), and then takes the
+log over into the file (as much again): a spool that had filled its disk itself could never be emptied."""
+
 BUSY_SECONDS = 5.0
 """For a sibling that commits. Longer means that somebody holds the file, which is then tried again."""
 
@@ -84,6 +89,8 @@ class Spool:
         Raises:
             Full, Locked, OSError
         """
+        if self._room() < ROOM:
+            raise Full(f"its disk has less than {ROOM >> 20} MiB left")
         now = time.time()
         self._do("INSERT INTO waiting (at, kind, text) VALUES (?, ?, ?)", [(now, kind, text) for kind, text in items])
 
@@ -136,6 +143,12 @@ class Spool:
         """Bytes in use, of the limit."""
         pages, free = self._ask("PRAGMA page_count", ())[0][0], self._ask("PRAGMA freelist_count", ())[0][0]
         return int(pages - free) * PAGE
+
+    def _room(self) -> int:
+        """Bytes left on the disk; where these are few, those that the file holds already and does not need count too."""
+        disk = os.statvfs(self.path.parent)
+        left = disk.f_bavail * disk.f_frsize
+        return left if left >= ROOM else left + int(self._ask("PRAGMA freelist_count", ())[0][0]) * PAGE
 
     def close(self) -> None:
         connection, self._connection = self._connection, None

@@ -11,7 +11,6 @@ import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from opentelemetry.sdk.metrics.export import MetricExportResult
 from opentelemetry.sdk.resources import Resource
 
 from relay_otel import instruments
@@ -148,9 +147,6 @@ def _settings() -> Settings:
 def _send(
     settings: Settings, flag: Flag, names: tuple[str, str | None], value: float, endpoint: str | None, else_: str
 ) -> None:
-    # Not at the top: its import raises at a bad OTEL_PROPAGATORS, which has nothing to do with us.
-    from opentelemetry.instrumentation.utils import suppress_instrumentation
-
     name, environment = names
     labels = (
         _label(flag.label, name),
@@ -163,23 +159,11 @@ def _send(
     # No instance: start and end from two machines are one series.
     families = [Family(flag.definition, [Point(labels, time.time(), (float(value),))])]
     data = to_metrics_data(families, Resource({"service.name": "relay-otel"}))
-    words, began = senders.Words(lambda: None), time.monotonic()
-    words.listen()
-    try:
-        exporter = senders.make(settings.protocol, settings.metrics_endpoint, senders.timeout())
-        try:
-            with suppress_instrumentation():
-                taken = exporter.export(data) is MetricExportResult.SUCCESS
-            reason = words.reason(time.monotonic() - began)
-            words.look(settings.metrics_endpoint)
-        finally:
-            exporter.shutdown()
-    finally:
-        words.leave()
-    if not taken:
+    refused = senders.send_once(settings, data)
+    if refused is not None:
         raise FlagNotTaken(
             f"the collector at {without_password(settings.metrics_endpoint)} did not take it "
-            f"({words.last or reason}); {words.repair} {else_}"
+            f"({refused.why}); {refused.repair} {else_}"
         )
 
 
