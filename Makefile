@@ -50,7 +50,7 @@ grafana/pictures/node_modules/.ready: grafana/pictures/package.json grafana/pict
 demo-tools:
 	@$(PYTHON) tools/install.py --demo
 
-tools: ## the pinned binaries: collector, Prometheus, promtool, Alertmanager, amtool, pint, blackbox_exporter, kustomize; PostgreSQL and Chromium; cached outside the checkout
+tools: ## the pinned binaries: collector, Prometheus, promtool, Alertmanager, amtool, pint, blackbox_exporter, kustomize, Docker Compose; Docker's engine, PostgreSQL and Chromium; cached outside the checkout
 	@$(PYTHON) tools/install.py
 
 tools-path: ## print the folder of the binaries
@@ -82,7 +82,7 @@ check: setup tools web ## format, lint, types, import layers, generated files fr
 	@$(VENV)/bin/amlint check --strict --rules 'prometheus/rules/*.yml' alertmanager/alertmanager.yml alertmanager/alertmanager.reduced.yml > /dev/null
 
 test: setup-all tools web grafana/pictures/node_modules/.ready ## all tests: unit, contract, routes on two FastAPIs, queries on two SQLAlchemys, model calls of four instrumentations, two SDKs, the browser package in Chromium, end to end with real processes
-	$(PY) -m pytest -q -n 2 -m "not slow" --ignore tests/e2e/test_workers.py --ignore tests/genai tests $(ARGS)
+	$(PY) -m pytest -q -n 2 --dist worksteal -m "not slow" --ignore tests/e2e/test_workers.py --ignore tests/genai tests $(ARGS)
 	$(PY) -m pytest -q -m "not slow" tests/e2e/test_workers.py
 	.venvs/sdk-latest/bin/python -m pytest -q -n 2 -m "not slow" tests --ignore tests/db --ignore tests/llm --ignore tests/genai --ignore tests/tools --ignore tests/contract --ignore tests/deploy --ignore tests/e2e --ignore tests/test_siblings.py --ignore tests/export/test_folding.py --ignore tests/test_cellfile.py
 	.venvs/fastapi-0.141/bin/python -m pytest -q tests/http

@@ -88,7 +88,7 @@ class Compose:
             raise StackError(f"{said}`docker compose {words[0]}` ended with {done.returncode}.")
         return done.stdout or ""
 
-    def up(self, *, build: bool) -> None:
+    def up(self, *, build: bool, quiet: bool = True) -> None:
         """Start it, and return when all of it is well.
 
         Raises:
@@ -98,7 +98,10 @@ class Compose:
         make_secrets(self.secrets)
         services = self.run("config", "--services").split() if self.without else []
         named = [each for each in services if each not in self.without]
-        self.run("up", "--detach", "--build" if build else "--no-build", *named, quiet=False)
+        try:
+            self.run("up", "--detach", "--build" if build else "--no-build", *named, quiet=quiet)
+        except StackError as error:
+            raise StackError(f"{self.logs()}{error}") from None
         self.wait()
 
     def wait(self) -> None:
@@ -109,12 +112,14 @@ class Compose:
         """
 
         def what() -> str:
-            sick = self.sick()
-            names = [each.split()[0] for each in sick if not each.startswith("target ")]
-            log = self.run("logs", "--tail", "15", *names) if names else ""
-            return f"{log}Not well: {'; '.join(sick)}; not all was"
+            return f"{self.logs()}Not well: {'; '.join(self.sick())}; not all was"
 
         await_(lambda: not self.sick(), what, PATIENCE_SECONDS)
+
+    def logs(self) -> str:
+        """The end of the log of each container that is not well."""
+        names = [each.split()[0] for each in self.sick() if not each.startswith("target ")]
+        return self.run("logs", "--no-color", "--tail", "15", *names) if names else ""
 
     def sick(self) -> list[str]:
         """What is not well yet, a text each."""
@@ -160,9 +165,9 @@ class Compose:
             if up != "1" and each["job"] not in left_out
         ]
 
-    def down(self) -> None:
-        """End it; the volumes stay."""
-        self.run("down", "--remove-orphans", quiet=False)
+    def down(self, *, volumes: bool = False, quiet: bool = True) -> None:
+        """End it; the volumes with all data stay, unless they are to go too."""
+        self.run("down", "--remove-orphans", *(["--volumes"] if volumes else []), quiet=quiet)
 
 
 def program(environment: Mapping[str, str]) -> list[str]:
@@ -245,13 +250,13 @@ def main(arguments: Sequence[str]) -> int:
     try:
         if chosen.command == "down":
             for profile in PROFILES:  # which of them runs, nobody said
-                Compose([profile, DEMO]).down()
+                Compose([profile, DEMO]).down(quiet=False)
             return 0
         environment = dict(os.environ)
         if chosen.profile == "traces":
             environment.setdefault("OTEL_TRACES_EXPORTER", "otlp")
         compose = Compose([chosen.profile, *([] if own_app else [DEMO])], environment)
-        compose.up(build=not own_app)
+        compose.up(build=not own_app, quiet=False)
     except StackError as error:
         print(error, file=sys.stderr)
         return 1

@@ -91,12 +91,12 @@ class Composed:
         try:
             self.compose.up(build=False)
         except BaseException:
-            self.compose.down()
+            self.compose.down(volumes=True)
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.compose.down()
+        self.compose.down(volumes=True)
 
 
 class _App:

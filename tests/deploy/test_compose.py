@@ -15,6 +15,7 @@ import yaml
 
 from tools import compose
 from tools.compose import DEMO, PROFILES, SECRETS, check_environment, make_secrets
+from tools.install import TOOLS
 from tools.process import ROOT, StackError, clean_environment, tool
 
 README = (ROOT / "deploy/compose/README.md").read_text()
@@ -256,3 +257,17 @@ def test_images_are_pinned() -> None:
     assert {name for name, image in images.items() if not re.search(r":v?\d+\.\d+(\.\d+)?(-\w+)?$", image)} == {
         name for name, image in images.items() if image == "relay-chat:local"
     }
+
+
+def test_the_collectors_image_is_made_as_make_tools_makes_it() -> None:
+    """No machine of ours can build it: its commands are those of tools/install.py, on the same list of components."""
+    [collector] = [each for each in TOOLS if each.name == "collector"]
+    dockerfile = (ROOT / "deploy/images/collector/Dockerfile").read_text()
+    install, generate, build = (
+        step.format(bin="bin", version=collector.version).replace("'-ldflags=-s -w'", '-ldflags="-s -w"')
+        for step in collector.steps
+    )
+    assert f"RUN GOBIN=/build/bin {install}\n" in dockerfile
+    assert f"RUN {generate}\n" in dockerfile
+    assert f"RUN {build.replace('bin/relay-otelcol', '/relay-otelcol')}\n" in dockerfile
+    assert all(f"COPY {name} ./" in dockerfile for name in collector.inputs)

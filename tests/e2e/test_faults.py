@@ -25,7 +25,7 @@ from tools.faults.fault import Bound, Fault, Limits
 from tools.faults.play import SHORT, play
 from tools.faults.registry import FAULTS
 from tools.faults.rig import Rig, Wiring
-from tools.process import ROOT, await_, fetch, new_folder
+from tools.process import ROOT, await_, fetch, is_free, new_folder
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +116,7 @@ def _kill_unheard(rig: Rig) -> None:
 
 
 def _start_app(rig: Rig) -> None:
+    await_(lambda: is_free(rig.app.port), "the killed workers still hold the port")
     rig.app.start()
 
 
