@@ -6,11 +6,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 
 from examples.relay_chat.visitors import Visitors
-from tests.e2e.conftest import Book, in_prometheus
+from tests.e2e.conftest import Book, client_of, in_prometheus
 from tools.books import browsers
 from tools.process import await_, fetch
 from tools.stack import Collector, Prometheus, Server, uvicorn
@@ -56,6 +55,12 @@ def equal(prometheus: Prometheus, book: Book) -> None:
     )
 
 
+def visit(shop: Server, book: Book, times: int = 1) -> None:
+    """Some of everything the shop has, for the book."""
+    with client_of(shop) as client:
+        book.visit(client, times)
+
+
 def waiting(collector: Collector) -> float:
     """Exports that wait in the collector's queue."""
     lines = fetch(collector.own_metrics_url).splitlines()
@@ -72,20 +77,19 @@ def test_nothing_is_lost_while_prometheus_is_away(prometheus: Prometheus, collec
     """What the collector could not hand over waits on disk, through its own kill -9 too: afterwards the totals are
     right, and the time without Prometheus has its points."""
     book = Book()
-    with httpx.Client(base_url=shop.url) as client:
-        book.visit(client)
-        equal(prometheus, book)
-        prometheus.kill()
-        gone = time.time()
-        book.visit(client, 3)
-        await_(lambda: waiting(collector) > 4, "The queue did not grow while Prometheus was away")
-        collector.kill()
-        collector.start()
-        await_(lambda: waiting(collector) > 4, "The queue did not outlive the collector")
-        back = time.time()
-        prometheus.start()
-        book.visit(client)
-        equal(prometheus, book)
+    visit(shop, book)
+    equal(prometheus, book)
+    prometheus.kill()
+    gone = time.time()
+    visit(shop, book, 3)
+    await_(lambda: waiting(collector) > 4, "The queue did not grow while Prometheus was away")
+    collector.kill()
+    collector.start()
+    await_(lambda: waiting(collector) > 4, "The queue did not outlive the collector")
+    back = time.time()
+    prometheus.start()
+    visit(shop, book)
+    equal(prometheus, book)
     assert sum(totals(prometheus, 'http_requests_total{job="shop"}').values()) == sum(book.rows.values())
     assert in_the_gap(prometheus, gone, back) > 4
 
@@ -100,18 +104,17 @@ def test_scraped_the_totals_are_right_and_the_gap_is_empty() -> None:
         }
         with Server(uvicorn("tests.e2e.shop:app", wrapper=True), environment=environment) as shop:
             book = Book()
-            with httpx.Client(base_url=shop.url) as client:
-                book.visit(client)
-                equal(prometheus, book)
-                prometheus.kill()
-                gone = time.time()
-                book.visit(client, 3)
-                before = exports(collector)
-                await_(lambda: exports(collector) > before + 4, "The app did not export")
-                back = time.time()
-                prometheus.start()
-                book.visit(client)
-                equal(prometheus, book)
+            visit(shop, book)
+            equal(prometheus, book)
+            prometheus.kill()
+            gone = time.time()
+            visit(shop, book, 3)
+            before = exports(collector)
+            await_(lambda: exports(collector) > before + 4, "The app did not export")
+            back = time.time()
+            prometheus.start()
+            visit(shop, book)
+            equal(prometheus, book)
             assert in_the_gap(prometheus, gone, back) == 0
 
 
