@@ -41,9 +41,7 @@ def _busy(running: Composed, book: Book, seen: Counter[Seen]) -> None:
     seen.update(visitors.seen)
 
 
-def test_the_books_hold_through_a_restart_of_each_service(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_books_hold_through_a_restart_of_each_service(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The real stack starts healthy, the demo's books are equal to what its Prometheus shows, and again after each
     service was restarted; a book that lacks answers differs."""
     assert len(CHAPTERS) == 3

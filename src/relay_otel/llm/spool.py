@@ -145,7 +145,7 @@ class Spool:
         return int(pages - free) * PAGE
 
     def _room(self) -> int:
-        """Bytes left on the disk; where these are few, those that the file holds already and does not need count too."""
+        """Bytes left on the disk; where these are few, those that the file has and does not need count too."""
         disk = os.statvfs(self.path.parent)
         left = disk.f_bavail * disk.f_frsize
         return left if left >= ROOM else left + int(self._ask("PRAGMA freelist_count", ())[0][0]) * PAGE
