@@ -99,6 +99,7 @@ DNS = Fault(
     _forget_names,
     _resolve_names,
     Limits(browsers=GIVEN_UP),
+    seconds=45.0,  # longer than addresses are kept
 )
 OOM = Fault(
     "worker-oom",
