@@ -67,6 +67,11 @@ class Engine(Process):
         if self.running:
             for each in self.docker("ps", "--all", "--quiet").split():
                 self.docker("rm", "--force", "--volumes", each)
+        self.stop()
+        # dockerd leaves a name space mounted; killed, its data too.
+        mounted = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+        for place in reversed([each for each in mounted if each.startswith(f"{self.folder}/")]):
+            subprocess.run(["umount", "--lazy", place], capture_output=True, check=False)
         super().close()
 
     @property

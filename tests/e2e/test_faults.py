@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -107,12 +108,12 @@ def _requests(rig: Rig) -> float:
 
 
 def _kill_unheard(rig: Rig) -> None:
-    """Nobody takes the exports; then every process of the app is killed, and its runtime directory goes with them."""
-    os.kill(rig.collector.pid, signal.SIGSTOP)
+    """No collector takes the exports; then every process of the app is killed, and its runtime directory goes too."""
+    rig.collector.kill()
     before = _requests(rig)
     await_(lambda: _requests(rig) >= before + 40, "nothing was asked")
     rig.app.kill()
-    os.kill(rig.collector.pid, signal.SIGCONT)
+    rig.collector.start()
 
 
 def _start_app(rig: Rig) -> None:
@@ -125,7 +126,7 @@ def test_a_server_that_loses_is_found(rig_of: Callable[[Wiring], Rig]) -> None:
     finds nothing. What it had counted since is missing, and the harness tells."""
     lossy = Fault("app-killed", "", "", "", _kill_unheard, _start_app, Limits(errors=ANY), short_seconds=0.0)
     evidence = play(rig_of(Wiring()), lossy, IMPATIENT)
-    assert evidence.servers_lost() >= 20
+    assert evidence.servers_lost() >= 40
     assert [] != [each for each in problems(evidence) if "counts of the app are lost; allowed: 0." in each]
 
 
@@ -134,7 +135,12 @@ def test_a_fault_that_is_not_healed_is_found(rig_of: Callable[[Wiring], Rig]) ->
     forever = replace(KILLED, heal=lambda rig: None)
     rig = rig_of(Wiring())
     told = problems(play(rig, forever, IMPATIENT))
+    healed = time.time()
     rig.collector.start()
+    latest = (
+        "max(relay_otel_last_export_timestamp_seconds)"  # an export carries the time at which the one before arrived
+    )
+    await_(lambda: (rig.prometheus.value(latest) or 0) > healed, "no export came after the start")
     assert {True} == {any(word in each for each in told) for word in ("was not healed", "did not recover")}, told
 
 
