@@ -81,6 +81,11 @@ class Composed:
         """What it shows of the last hour: a restart takes nothing away."""
         return Remembering(f"http://{self.address('prometheus')}:9090")
 
+    @property
+    def browsers_url(self) -> str:
+        """Where browsers reach the collector."""
+        return f"http://{HOST}:{self._ports['BROWSERS']}"
+
     def address(self, service: str) -> str:
         """Of a service's container, on the first of its networks."""
         told = json.loads(self.engine.docker("inspect", self.compose.container(service)))

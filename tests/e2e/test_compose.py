@@ -10,6 +10,7 @@ from examples.relay_chat.traffic import Book
 from examples.relay_chat.visitors import Seen, Visitors
 from tools.books import check, settled, settled_browsers
 from tools.chat_stack import CHAPTERS, Traffic, in_turn
+from tools.compose import places
 from tools.composed import Composed
 from tools.engine import Engine
 
@@ -47,6 +48,7 @@ def test_the_books_hold_through_a_restart_of_each_service(tmp_path: Path, capsys
     assert len(CHAPTERS) == 3
     book, seen = Book(), Counter[Seen]()
     with Engine() as engine, Composed(engine, engine.build_images(), tmp_path) as running:
+        assert [line.split()[0] for line in places(running.compose)] == [running.app.url, running.browsers_url]
         _busy(running, book, seen)
         before = check(running, book, seen)
         assert before, capsys.readouterr().out
