@@ -267,7 +267,8 @@ def test_who_lacks_something_is_refused(lack: str, protocol: str, collector: Sec
             Book().visit(client)
             assert client.get("/api/shops/a/items/1").status_code == 200
         await_(lambda: failures(server).get(refused.reason, 0) >= 3, lambda: f"{failures(server)}")
-        assert failures(server).keys() == {refused.reason}
+        # On a busy machine a handshake may take all the time that an export has.
+        assert failures(server).keys() <= {refused.reason, "timeout"}
         log = server.log.read_text()
 
     said = [line for line in log.splitlines() if "is not taking metrics" in line]

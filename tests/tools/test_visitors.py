@@ -61,11 +61,11 @@ def test_a_click_that_prometheus_lacks_or_has_twice_differs() -> None:
     clicks = Seen.of("click_event_total", {"page_name": "chat", "button_name": "send"})
     ghost = Seen.of("click_event_total", {"page_name": "chat", "button_name": "ghost"})
 
-    rows = compare({clicks: 2}, {clicks: 2.0, ghost: 1.0}, {})
+    rows = compare({clicks: 2}, {clicks: 2.0, ghost: 1.0}, None)
 
     assert [(row.key, row.equal) for row in rows] == [(ghost, False), (clicks, True)]
-    assert [row.equal for row in compare({clicks: 2}, {clicks: 3.0}, {})] == [False]
-    assert table([Row(clicks, 2, 2, 0)]).splitlines()[-1].split() == [
+    assert [row.equal for row in compare({clicks: 2}, {clicks: 3.0}, None)] == [False]
+    assert table([Row(clicks, 2, 2, None)]).splitlines()[-1].split() == [
         "click_event_total",
         "send",
         "chat",
