@@ -6,12 +6,13 @@
     python -m tools.compose down                     ends it; the volumes with all data stay
 
 The collector's image has no shell and so no health check: Prometheus, which asks everything, is asked. Secrets that are
-missing are made. Exit: 0 when all is well, 1 when not in time, 2 when it cannot be tried.
+missing are made. Exit: 0 when all is well, 1 when it is not, with what is wrong.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -101,7 +102,10 @@ class Compose:
         try:
             self.run("up", "--detach", "--build" if build else "--no-build", *named, quiet=quiet)
         except StackError as error:
-            raise StackError(f"{self.logs()}{error}") from None
+            logs = ""
+            with contextlib.suppress(StackError):  # no engine: it has no logs either
+                logs = self.logs()
+            raise StackError(f"{logs}{error}") from None
         self.wait()
 
     def wait(self) -> None:
