@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -181,6 +182,18 @@ def test_every_target_is_a_service_and_every_file_of_targets_is_there() -> None:
             named += [each for name, each in entry.get("labels", {}).items() if name == "__blackbox__"]
     assert set(named) <= listening
     assert {"collector:8889", "collector:8890", "collector:8891", "collector:8888", "alertmanager:9093"} <= set(named)
+
+
+def test_alerts_that_wake_nobody_find_the_log() -> None:
+    """As it lies Alertmanager posts to where `relay-otel alerts log` listens unless told, in compose to the service."""
+    [listens] = [each for each in services("full")["alert-log"]["command"] if ":" in each]
+    told = (ROOT / "deploy/compose/log_url").read_text()
+    assert told == f"http://alert-log:{listens.rsplit(':', 1)[1]}/\n"
+    usual = subprocess.run(
+        [sys.executable, "-m", "relay_otel.cli", "alerts", "log", "--help"], capture_output=True, text=True, check=True
+    )
+    [address] = re.findall(r"127\.0\.0\.1:\d+", usual.stdout)
+    assert (ROOT / "alertmanager/log_url").read_text() == f"http://{address}/\n"
 
 
 def test_memory_of_go_programs_is_four_fifths_of_their_limit() -> None:

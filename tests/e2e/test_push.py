@@ -73,15 +73,21 @@ def in_the_gap(prometheus: Prometheus, gone: float, back: float) -> int:
     return len([at for at, _ in history.samples if gone < at < back])
 
 
-def test_nothing_is_lost_while_prometheus_is_away(prometheus: Prometheus, collector: Collector, shop: Server) -> None:
-    """What the collector could not hand over waits on disk, through its own kill -9 too: afterwards the totals are
-    right, and the time without Prometheus has its points."""
-    book = Book()
+def go_away(prometheus: Prometheus, shop: Server, book: Book) -> float:
+    """Prometheus has the book, is killed, and more is asked: since when it is away."""
     visit(shop, book)
     equal(prometheus, book)
     prometheus.kill()
     gone = time.time()
     visit(shop, book, 3)
+    return gone
+
+
+def test_nothing_is_lost_while_prometheus_is_away(prometheus: Prometheus, collector: Collector, shop: Server) -> None:
+    """What the collector could not hand over waits on disk, through its own kill -9 too: afterwards the totals are
+    right, and the time without Prometheus has its points."""
+    book = Book()
+    gone = go_away(prometheus, shop, book)
     await_(lambda: waiting(collector) > 4, "The queue did not grow while Prometheus was away")
     collector.kill()
     collector.start()
@@ -104,11 +110,7 @@ def test_scraped_the_totals_are_right_and_the_gap_is_empty() -> None:
         }
         with Server(uvicorn("tests.e2e.shop:app", wrapper=True), environment=environment) as shop:
             book = Book()
-            visit(shop, book)
-            equal(prometheus, book)
-            prometheus.kill()
-            gone = time.time()
-            visit(shop, book, 3)
+            gone = go_away(prometheus, shop, book)
             before = exports(collector)
             await_(lambda: exports(collector) > before + 4, "The app did not export")
             back = time.time()

@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -38,6 +38,19 @@ COMMAND = Path(sys.executable).with_name("relay-otel")
 WORD = "s3cret"
 USER = f"me:{WORD}-user"
 QUERY = f"key={WORD}-query"
+
+
+def ended(words: Sequence[str], settings: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """A command with these settings and no others, once it has ended."""
+    return subprocess.run(
+        words,
+        env=clean_environment(**settings),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
 
 
 def leaks(text: str) -> list[str]:
@@ -327,15 +340,7 @@ def test_commands_show_no_secret(tmp_path: Path) -> None:
     for words in commands:
         for more in (["--help"], arguments.get(tuple(words), [])):
             try:
-                done = subprocess.run(
-                    [COMMAND, *words, *more],
-                    env=clean_environment(**settings),
-                    capture_output=True,
-                    text=True,
-                    timeout=60,
-                    stdin=subprocess.DEVNULL,
-                    check=False,
-                )
+                done = ended([COMMAND, *words, *more], settings)
             except subprocess.TimeoutExpired as late:
                 pytest.fail(f"{words} {more} did not end: {late.stdout!r} {late.stderr!r}")
             texts[" ".join([*words, *more])] = done.stdout + done.stderr
@@ -386,15 +391,7 @@ def test_a_keys_password_is_not_shown(tmp_path: Path) -> None:
             "OTEL_METRIC_EXPORT_INTERVAL": "100",
         }
         code = "import relay_otel; h = relay_otel.configure(); h.force_flush(5); h.shutdown()"
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            env=clean_environment(**settings),
-            capture_output=True,
-            text=True,
-            timeout=60,
-            stdin=subprocess.DEVNULL,
-            check=False,
-        )
+        done = ended([sys.executable, "-c", code], settings)
         said = done.stdout + done.stderr
         assert done.returncode == 0 and "relay-otel: " in said
         assert [] == leaks(said) and "PRIVATE KEY" not in said

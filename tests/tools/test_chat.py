@@ -17,6 +17,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from examples.relay_chat.database import with_driver
 from examples.relay_chat.passwords import hash_password, is_password, is_token, token_of
+from examples.relay_chat.settings import Settings
 from tools.books import Count, expected_counts
 from tools.chat_stack import ChatApp, Provider
 from tools.process import ROOT, await_, clean_environment
@@ -474,3 +475,14 @@ def test_a_wrong_setting_is_one_sentence(variable: str, value: str, sentence: st
     )
 
     assert (ended.returncode, ended.stderr) == (1, f"{sentence}\n")
+
+
+def test_the_databases_url_may_stand_in_a_file(tmp_path: Path) -> None:
+    """DATABASE_URL goes before it; a file that cannot be read is named."""
+    file = tmp_path / "database_url"
+    file.write_text("postgresql+psycopg://relay:secret@postgres/relay\n")
+    named = {"DATABASE_URL_FILE": str(file)}
+    assert Settings.of(named).database_url == "postgresql+psycopg://relay:secret@postgres/relay"
+    assert Settings.of({"DATABASE_URL": "sqlite:///own.db", **named}).database_url == "sqlite:///own.db"
+    with pytest.raises(SystemExit, match=r"^DATABASE_URL_FILE is '/nowhere', which cannot be read .*; name a file"):
+        Settings.of({"DATABASE_URL_FILE": "/nowhere"})

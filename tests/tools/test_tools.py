@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -222,6 +223,27 @@ def orphans(checkout: Path) -> list[int]:
         except OSError:
             continue  # it ended while we looked
     return found
+
+
+def test_the_demo_waits_for_no_tool_of_the_tests(hammer, checkout, cache, capsys):
+    """--demo leaves out what only tests and checks need; a whole install afterwards adds it, in the same folder."""
+    row = hammer()
+    steps = tuple(step.replace("{bin}/hammer", "{bin}/anvil") for step in row.steps)
+    both = (row, replace(row, name="anvil", binaries=("anvil",), steps=steps, demo=False))
+
+    assert install.main(["--demo"], both, checkout) == 0
+    assert builds(checkout) == 1
+    capsys.readouterr()
+    assert install.main(["--path"], both, checkout) == 0
+    path, said = capsys.readouterr()
+    assert Path(path.strip(), "hammer").is_file() and "Not all tools are there" in said
+    assert install.main(["--demo"], both, checkout) == 0 and builds(checkout) == 1
+
+    assert install.main([], both, checkout) == 0
+    assert builds(checkout) == 2
+    capsys.readouterr()
+    install.main(["--path"], both, checkout)
+    assert capsys.readouterr() == (path, "")
 
 
 def test_two_installs_at_once_build_once(hammer, checkout, cache):
