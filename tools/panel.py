@@ -209,6 +209,7 @@ def urls(running: Stack) -> list[str]:
     return [
         *ports,
         f"{'dashboards':29}docs/dashboards.md; for a Grafana of yours on {running.product.url}: grafana/README.md",
+        f"{'in containers':29}make up, once this has ended: the same with Grafana; deploy/compose/README.md",
     ]
 
 
