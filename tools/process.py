@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import fcntl
 import os
 import random
 import re
@@ -22,7 +23,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import BinaryIO, Self, TypeVar
 
 ROOT = Path(__file__).resolve().parent.parent
 HOST = "127.0.0.1"
@@ -66,11 +67,28 @@ def is_free(port: int) -> bool:
     return True
 
 
-_given: set[int] = set()
+_held: dict[int, BinaryIO] = {}
+"""By port the file whose lock says that this process has it; held as long as the process lives."""
+
+
+def _hold(port: int) -> bool:
+    """Whether the port is this process' own now. One that was given is often not listened on yet, or for a while."""
+    if port in _held:
+        return False
+    folder = Path(tempfile.gettempdir(), "relay-otel-ports")
+    folder.mkdir(exist_ok=True)
+    opened = open(folder / str(port), "wb")  # noqa: SIM115
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        opened.close()
+        return False
+    _held[port] = opened
+    return True
 
 
 def free_port(wanted: int | None = None) -> int:
-    """``wanted`` when it is free, else another that is, and that nobody in this process was given before.
+    """``wanted`` when it is free, else another that is, and that no living process was given before.
 
     Raises:
         StackError: no port is free.
@@ -79,8 +97,7 @@ def free_port(wanted: int | None = None) -> int:
     # By chance, because several test processes look at the same time.
     candidates += random.sample(FREE_PORTS, 500)
     for port in candidates:
-        if port not in _given and is_free(port):
-            _given.add(port)
+        if is_free(port) and _hold(port):
             return port
     raise StackError(f"No port from {FREE_PORTS.start} to {FREE_PORTS.stop - 1} is free; end what listens there.")
 

@@ -318,6 +318,28 @@ def test_a_grpc_collector_that_says_no_is_rejected(
     )
 
 
+def test_a_cause_that_shows_later_is_said_too(
+    dead_port: int, serve: Serve, book: Book, start: Start, said: list[str]
+) -> None:
+    """A collector that was away first, and then knows us not: each is said once, also when they take turns."""
+    endpoint = f"http://127.0.0.1:{dead_port}"
+    export = start(endpoint, timeout=0.5)
+    export.flush(DEADLINE_SECONDS)
+    for status in ("UNAUTHENTICATED", "INTERNAL", "UNAUTHENTICATED"):
+        collector = serve(dead_port)
+        collector.status = getattr(grpc.StatusCode, status)
+        reason = ""
+        while reason != "rejected":
+            export.flush(DEADLINE_SECONDS)
+            reason = book.lost.get(timeout=DEADLINE_SECONDS)
+        collector.close()
+
+    assert said == [
+        sentence(endpoint, "connection refused"),
+        sentence(endpoint, "gRPC UNAUTHENTICATED: as asked", senders.CREDENTIALS),
+    ]
+
+
 def test_a_grpc_collector_that_hangs_is_a_timeout(hanging: int, book: Book, start: Start, said: list[str]) -> None:
     """A collector that does not answer in time is counted as `timeout`, and said so."""
     endpoint = f"http://127.0.0.1:{hanging}"

@@ -33,7 +33,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from relay_otel import _guard
 from relay_otel.definitions import Definition
-from relay_otel.export.senders import START, TIMED_OUT, Words
+from relay_otel.export.senders import START, TIMED_OUT, TLS_FITS, Words
 from relay_otel.recording import Family, Point
 from relay_otel.settings import without_password
 
@@ -195,6 +195,8 @@ class OtlpExport:
         self._forks_open = protocol != "grpc"
         """A fork in mid-export does no harm."""
         self._ended = False
+        self._said: set[str] = set()
+        """The repairs that were named since the collector took something."""
         self._start()
         _living.append(self)
 
@@ -304,6 +306,7 @@ class OtlpExport:
         key = f"collector:{self._endpoint}"
         if result is MetricExportResult.SUCCESS:
             self._hangs, self._was_sent = False, True
+            self._said.clear()
             if _guard.forget(key):
                 _guard.say(f"the collector at {self._endpoint} answers again; totals are complete.")
             return True
@@ -328,8 +331,13 @@ class OtlpExport:
         what = "What was counted since the last export is lost."
         if not self._stop:
             what = "Counting goes on, nothing is lost while the app lives."
+        key = f"collector:{self._endpoint}"
+        if repair not in (START, TLS_FITS, *self._said):
+            # It was away, or took too long, before it could be asked; now it is known what helps.
+            _guard.forget(key)
+            self._said.add(repair)
         _guard.say_once(
-            f"collector:{self._endpoint}",
+            key,
             f"the collector at {self._endpoint} is not taking metrics ({why}); {repair} {what}",
         )
 
