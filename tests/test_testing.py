@@ -280,7 +280,7 @@ def test_documentation_runs(tmp_path: Path) -> None:
     blocks = [part.partition("```")[0] for part in text.split("```python\n")[1:]]
     names = [block.splitlines()[0].removeprefix("# ") for block in blocks]
 
-    assert names == ["app.py", "test_shop.py", "script.py"]
+    assert names == ["app.py", "test_shop.py", "test_contract.py", "script.py"]
     for name, block in zip(names, blocks, strict=True):
         (tmp_path / name).write_text(block)
     environment = clean_environment(RELAY_OTEL_STRICT="1", PYTHONPATH=str(tmp_path))

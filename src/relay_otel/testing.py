@@ -11,7 +11,7 @@ With pytest the fixture ``collected`` is there without an import (it is a plugin
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
 from math import copysign
@@ -23,7 +23,12 @@ from opentelemetry.sdk.metrics.export import AggregationTemporality, Metric, Met
 
 from relay_otel import _configure, instruments, naming, recording
 from relay_otel.cells import UNTOUCHED
+from relay_otel.contract import live
+from relay_otel.contract.live import LiveCheck
+from relay_otel.definitions import Definition
 from relay_otel.recording import Family, Point, Recorder
+
+__all__ = ["Collected", "LiveCheck", "Series", "UnknownName", "check_page", "collecting", "live_check"]
 
 Series = dict[str, Any]
 """``{"labels": {...}, "value": 1.0}``; of a histogram ``{"labels": {...}, "count": 2, "sum": 0.7, "buckets": {...}}``,
@@ -61,6 +66,63 @@ def collecting() -> Iterator[Collected]:
         yield Collected(recording.default, stock)
     finally:
         stock.end()
+
+
+@contextmanager
+def live_check(
+    of: Iterable[Definition] = (), *, expected: Iterable[str] | None = None, ignore: Iterable[str] = ()
+) -> Iterator[LiveCheck]:
+    """Begin at zero; at the end, what was recorded is compared with the contract, and what nobody touched is named.
+
+    >>> with live_check(of=shop_metrics.DEFINITIONS.values()) as check:    # doctest: +SKIP
+    ...     client.post("/orders/pro")
+    >>> assert (check.problems, check.missing) == ([], [])                 # doctest: +SKIP
+
+    Args:
+        of: your own contract, beside relay-otel's; ``relay-otel contract generate`` makes it.
+        expected: names whose absence counts; all of ``of`` that the app emits, or without it all of relay-otel's.
+        ignore: names that may be there though no contract knows them; one that ends in ``*`` is a beginning.
+
+    Raises:
+        LookupError: a name that is expected stands in no contract.
+    """
+    check = _check(of, expected, ignore)
+    with collecting() as collected:
+        yield check
+        known = collected._recorder.definitions()
+        for name, found in collected.all().items():
+            check.add(_received(name, known.get(name), series) for series in found)
+
+
+def check_page(
+    page: str, of: Iterable[Definition] = (), *, expected: Iterable[str] | None = None, ignore: Iterable[str] = ()
+) -> LiveCheck:
+    """The same for the text of a page, ``/metrics`` of an app or of a collector.
+
+    Raises:
+        ValueError: it is no page of metrics.
+        LookupError: a name that is expected stands in no contract.
+    """
+    from relay_otel.contract.received import from_page  # imports prometheus_client
+
+    check = _check(of, expected, ignore)
+    check.add(from_page(page))
+    return check
+
+
+def _check(of: Iterable[Definition], expected: Iterable[str] | None, ignore: Iterable[str]) -> LiveCheck:
+    own = tuple(of)
+    if own and expected is None:
+        expected = live.emitted(own)
+    return LiveCheck([*instruments.DEFINITIONS.values(), *own], expected=expected, ignore=ignore)
+
+
+def _received(name: str, definition: Definition | None, series: Series) -> live.Series:
+    """A series as a live check takes it; of the stock SDK's instruments no more is known than name and labels."""
+    if definition is None:
+        return live.Series(name, series["labels"])
+    bounds = definition.bounds if "buckets" in series else None
+    return live.Series(name, series["labels"], definition.kind, definition.unit, bounds)
 
 
 class Collected:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from relay_otel.contract import lock
 from relay_otel.contract.__main__ import main
 from relay_otel.contract.load import load
 from relay_otel.contract.render import targets
@@ -17,7 +18,7 @@ CONTRACT = Path(__file__).resolve().parents[2] / "contract"
 @pytest.fixture
 def contract(tmp_path: Path) -> Path:
     """A copy of our contract in a project where nothing was generated yet."""
-    return Path(shutil.copytree(CONTRACT, tmp_path / "contract"))
+    return Path(shutil.copytree(CONTRACT, tmp_path / "contract", ignore=shutil.ignore_patterns(lock.NAME)))
 
 
 def test_generate_writes_what_is_stale(contract: Path, capsys: pytest.CaptureFixture[str]) -> None:
