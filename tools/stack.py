@@ -267,6 +267,7 @@ class Prometheus(PrometheusApi, Process):
         interval: seconds between scrapes and between evaluations of rules; None leaves the configuration's.
         time_scale: windows, ``for`` and intervals of the rules are divided by this.
         flags: more of them than prometheus/flags has.
+        source: another folder than prometheus/, such as a user's; its rules stay as they lie.
     """
 
     def __init__(
@@ -278,12 +279,13 @@ class Prometheus(PrometheusApi, Process):
         time_scale: float = 1,
         port: int | None = None,
         flags: Sequence[str] = (),
+        source: Path | None = None,
     ) -> None:
         self.port = free_port() if port is None else port
         self.url = f"http://{HOST}:{self.port}"
         folder = new_folder(f"prometheus-{config}")
         copy = folder / "prometheus"
-        copy_prometheus(copy, config, interval=interval, time_scale=time_scale)
+        copy_prometheus(copy, config, interval=interval, time_scale=time_scale, source=source)
         self._targets_folder = copy / "targets"
         known = {file.stem for file in self._targets_folder.glob("*.yml")}
         unknown = set(targets) - known
@@ -319,12 +321,15 @@ class Prometheus(PrometheusApi, Process):
         draft.replace(self._targets_folder / f"{name}.yml")
 
 
-def copy_prometheus(folder: Path, config: str, *, interval: float | None, time_scale: float = 1) -> None:
+def copy_prometheus(
+    folder: Path, config: str, *, interval: float | None, time_scale: float = 1, source: Path | None = None
+) -> None:
     """prometheus/ as it lies, but for the intervals of one of its configurations and the rules' windows; arguments as
     of ``Prometheus``."""
-    shutil.copytree(ROOT / "prometheus", folder)
+    shutil.copytree(source or ROOT / "prometheus", folder)
     if interval is not None:
         _set_intervals(folder / config, interval)
+    if interval is not None and source is None:
         # Rules that add up seconds count evaluations.
         write_rules(load(ROOT / "contract"), folder / "rules", Timing(time_scale, interval))
 

@@ -36,6 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     try:
+        from relay_otel.contract import lock
         from relay_otel.contract.fields import ContractError
         from relay_otel.contract.lint import lint
         from relay_otel.contract.lint_rules import lint_rules
@@ -51,10 +52,11 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         contract = load(options.contract)
+        locked = lock.read(options.contract / lock.NAME)
     except ContractError as error:
         print(error, file=sys.stderr)
         return 1
-    findings = lint(contract) or lint_rules(contract)
+    findings = lint(contract) or lint_rules(contract) or list(lock.broken(contract, locked))
     root = options.contract.resolve().parent
     if not findings and options.deed == "generate":
         try:

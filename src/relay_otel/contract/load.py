@@ -3,9 +3,11 @@
 What is misspelt or of the wrong type is refused here, in one sentence. Whether it makes sense is for lint.py.
 """
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import get_args
 
 from relay_otel.contract.fields import Fields, read
@@ -40,6 +42,7 @@ class Metric:
     part: str
     attributes: tuple[Attribute, ...]
     note: str = ""
+    stability: str = "stable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,8 @@ class Contract:
     metrics: tuple[Metric, ...]
     objectives: tuple[Objective, ...]
     rules: Rules = field(default_factory=Rules)
+    titles: Mapping[str, str] = field(default_factory=lambda: PARTS)
+    """What each part is called."""
 
     @property
     def definitions(self) -> tuple[Definition, ...]:
@@ -55,29 +60,47 @@ class Contract:
 
     def parts(self) -> Iterator[tuple[str, tuple[Metric, ...]]]:
         """Each part's title with its metrics, in the order of the file."""
-        for part, title in PARTS.items():
+        for part, title in self.titles.items():
             yield title, tuple(metric for metric in self.metrics if metric.part == part)
 
 
-def load(path: str | Path) -> Contract:
+def load(path: str | Path, promised: Callable[[Objective], Objective] = lambda objective: objective) -> Contract:
     """Read the folder with metrics.yaml, slos.yaml and, if there is one, rules.yaml; raise ContractError for the first
-    thing wrong."""
+    thing wrong.
+
+    Args:
+        promised: makes of an objective the one that somebody else promises; the rules are of that.
+    """
     folder = Path(path)
-    root = read(folder / "metrics.yaml", "the file", ("file_format", "attributes", "metrics"))
+    attributes, metrics = load_metrics(folder / "metrics.yaml")
+    root = read(folder / "slos.yaml", "the file", ("slos",))
+    objectives = tuple(promised(_objective(entry)) for entry in root.entries("slos", "name", OBJECTIVE_KEYS))
+    return Contract(attributes, metrics, objectives, load_rules(folder / "rules.yaml", objectives))
+
+
+def load_metrics(
+    file: Path, known: Mapping[str, Attribute] = MappingProxyType({}), own: bool = False
+) -> tuple[tuple[Attribute, ...], tuple[Metric, ...]]:
+    """The attributes and metrics of a file of this format; raise ContractError for the first thing wrong.
+
+    Args:
+        known: attributes of another file, by key, that these metrics may refer to; one of theirs goes before it.
+        own: it is a user's, whose parts are words of their own.
+    """
+    root = read(file, "the file", ("file_format", "attributes", "metrics"))
     root.choice("file_format", (FILE_FORMAT,))
     attributes = tuple(_attribute(entry) for entry in root.entries("attributes", "key", ATTRIBUTE_KEYS))
-    by_key = {attribute.key: attribute for attribute in attributes}
-    metrics = tuple(_metric(entry, by_key) for entry in root.entries("metrics", "name", METRIC_KEYS))
-
-    root = read(folder / "slos.yaml", "the file", ("slos",))
-    objectives = tuple(_objective(entry) for entry in root.entries("slos", "name", OBJECTIVE_KEYS))
-    return Contract(attributes, metrics, objectives, load_rules(folder / "rules.yaml", objectives))
+    by_key = {**known, **{attribute.key: attribute for attribute in attributes}}
+    entries = root.entries("metrics", "name", METRIC_KEYS)
+    return attributes, tuple(_metric(entry, by_key, own) for entry in entries)
 
 
 ATTRIBUTE_KEYS = ("key", "type", "brief", "note", "stability", "examples", "annotations")
 METRIC_KEYS = ("name", "instrument", "unit", "brief", "note", "stability", "attributes", "annotations")
 RELAY_KEYS = ("part", "buckets", "series_limit", "merge", "emitted_by", "status")
 OBJECTIVE_KEYS = ("name", "description", "targets", "threshold_seconds")
+OWN_EMITTERS: tuple[Emitter, ...] = ("app", "browser")
+"""The collector takes nothing of a user's from others."""
 STABILITIES = ("development", "alpha", "beta", "release_candidate", "stable")
 
 
@@ -109,8 +132,8 @@ def _members(entry: Fields) -> list[tuple[str, str]]:
     return [(member.text("value"), member.text("brief", "")) for member in members]
 
 
-def _metric(entry: Fields, by_key: Mapping[str, Attribute]) -> Metric:
-    entry.choice("stability", STABILITIES)
+def _metric(entry: Fields, by_key: Mapping[str, Attribute], own: bool) -> Metric:
+    stability = entry.choice("stability", STABILITIES)
     relay = entry.within("annotations").within("relay", RELAY_KEYS)
     attributes = []
     for ref in entry.entries("attributes", "ref", ("ref",)):
@@ -127,10 +150,17 @@ def _metric(entry: Fields, by_key: Mapping[str, Attribute]) -> Metric:
         bounds=relay.numbers("buckets"),
         series_limit=relay.whole("series_limit", SERIES_LIMIT),
         merge=relay.choice("merge", get_args(Merge), "sum"),
-        emitter=relay.choice("emitted_by", get_args(Emitter), "app"),
-        status=relay.choice("status", get_args(Status), "planned"),
+        emitter=relay.choice("emitted_by", OWN_EMITTERS if own else get_args(Emitter), "app"),
+        status=relay.choice("status", get_args(Status), "emitted" if own else "planned"),
     )
-    return Metric(definition, relay.choice("part", tuple(PARTS)), tuple(attributes), entry.text("note", ""))
+    part = _own_part(relay) if own else relay.choice("part", tuple(PARTS))
+    return Metric(definition, part, tuple(attributes), entry.text("note", ""), stability)
+
+
+def _own_part(relay: Fields) -> str:
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", relay.text("part")):
+        raise relay.wrong("part", "write a word in lower case, such as orders: it is a heading of the dashboard")
+    return relay.text("part")
 
 
 def _objective(entry: Fields) -> Objective:

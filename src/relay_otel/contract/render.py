@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from relay_otel.contract import render_collector
+from relay_otel.contract import lock, render_collector
 from relay_otel.contract.load import Contract
 from relay_otel.contract.render_alert_docs import render_alert_docs
 from relay_otel.contract.render_alertmanager import render_reduced
@@ -58,6 +58,8 @@ def _rendered(contract: Contract, root: Path) -> list[tuple[str, str]]:
         if (text := _text(root / source)) is not None
     ]
     always = [(target, render(contract)) for render, target in RENDERERS.values()]
+    kept = f"contract/{lock.NAME}"
+    always.append((kept, lock.extended(contract, lock.read(root / kept))))
     return [*always, *(_of_rules(contract) if contract.rules.parts else ()), *derived]
 
 

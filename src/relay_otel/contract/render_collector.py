@@ -61,6 +61,11 @@ def streams(contract: Contract) -> int:
     return sum(_series(metric) for metric in browser_metrics(contract))
 
 
+def samples(metric: Metric) -> int:
+    """The most samples that its series are in a scrape: a histogram's have buckets, a count and a sum."""
+    return _series(metric) * (len(metric.definition.bounds) + 3 if metric.definition.bounds else 1)
+
+
 def render_metrics(contract: Contract) -> str:
     """filter: metrics that the browser package does not send."""
     definitions = [metric.definition for metric in browser_metrics(contract)]

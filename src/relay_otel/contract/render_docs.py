@@ -21,8 +21,8 @@ EMITTERS = {
 }
 
 
-def render_docs(contract: Contract) -> str:
-    return "\n".join([HEAD, *(_part(title, metrics) for title, metrics in contract.parts()), _labels(contract)])
+def render_docs(contract: Contract, head: str = HEAD) -> str:
+    return "\n".join([head, *(_part(title, metrics) for title, metrics in contract.parts()), _labels(contract)])
 
 
 def _part(title: str, metrics: tuple[Metric, ...]) -> str:

@@ -21,11 +21,12 @@ from relay_otel.definitions import Definition, Label, Objective
 
 def render_python(contract: Contract) -> str:
     blocks = [HEAD, "# --- Labels ---"]
-    blocks += [_label(attribute) for attribute in contract.attributes]
+    blocks += [label_text(attribute) for attribute in contract.attributes]
     for title, metrics in contract.parts():
         blocks.append(f"\n# --- {title} ---")
         for metric in metrics:
-            blocks.append(_definition(metric.definition, [constant(a.key) for a in metric.attributes]))
+            head = f"{constant(metric.definition.name)} = Definition"
+            blocks.append(definition_text(head, metric.definition, [constant(a.key) for a in metric.attributes]))
     blocks.append("\n# --- All of them ---")
     blocks.append(_definitions(contract.definitions))
     blocks.append(_objectives(contract.objectives))
@@ -37,7 +38,8 @@ def constant(name: str) -> str:
     return name.replace(".", "_").upper()
 
 
-def _label(attribute: Attribute) -> str:
+def label_text(attribute: Attribute) -> str:
+    """The assignment of a Label to its constant."""
     label: Label = attribute.label
     fields = [_quoted(label.name)]
     if label.members:
@@ -50,7 +52,8 @@ def _label(attribute: Attribute) -> str:
     return _call(f"{constant(attribute.key)} = Label", fields)
 
 
-def _definition(definition: Definition, labels: list[str]) -> str:
+def definition_text(head: str, definition: Definition, labels: list[str]) -> str:
+    """A call of Definition, a field a line; ``head`` is what stands before its parenthesis."""
     fields = [
         f"name={_quoted(definition.name)}",
         f"kind={_quoted(definition.kind)}",
@@ -67,7 +70,7 @@ def _definition(definition: Definition, labels: list[str]) -> str:
     if definition.emitter != "app":
         fields.append(f"emitter={_quoted(definition.emitter)}")
     fields.append(f"status={_quoted(definition.status)}")
-    return _call(f"{constant(definition.name)} = Definition", fields, one_line=False)
+    return _call(head, fields, one_line=False)
 
 
 def _definitions(definitions: tuple[Definition, ...]) -> str:

@@ -26,20 +26,21 @@ def render_typescript(contract: Contract) -> str:
         "/** A value beyond so many times the highest bound is a broken clock. */",
         f"export const BEYOND = {BEYOND};",
         "/** What names look like; everything else becomes `other`. */",
-        f"const TEXT = /^{_pattern(TEXT)}{{1,{TEXT_LENGTH}}}$/u;",
+        text_pattern(),
         "",
     ]
     for attribute in attributes.values():
-        lines += _call(f"const {constant(attribute.key)}: Label =", _label(attribute))
+        lines += call(f"const {constant(attribute.key)}: Label =", label_fields(attribute))
     for metric in metrics:
         definition = metric.definition
         labels = [constant(each.key) for each in metric.attributes if each.key != "environment"]
         lines += ["", f"/** {definition.description} */"]
-        lines += _call(f"export const {constant(definition.name)}: Definition =", _definition(definition, labels))
+        lines += call(f"export const {constant(definition.name)}: Definition =", definition_fields(definition, labels))
     return "\n".join(lines) + "\n"
 
 
-def _label(attribute: Attribute) -> Iterator[str]:
+def label_fields(attribute: Attribute) -> Iterator[str]:
+    """The fields of a Label."""
     label = attribute.label
     yield f"name: '{label.name}'"
     if label.members:
@@ -53,7 +54,8 @@ def _label(attribute: Attribute) -> Iterator[str]:
         yield f"limit: {label.limit}"
 
 
-def _definition(definition: Definition, labels: list[str]) -> Iterator[str]:
+def definition_fields(definition: Definition, labels: list[str]) -> Iterator[str]:
+    """The fields of a Definition."""
     yield f"name: '{definition.name}'"
     yield f"unit: '{definition.unit}'"
     yield f"labels: [{', '.join(labels)}]"
@@ -61,12 +63,19 @@ def _definition(definition: Definition, labels: list[str]) -> Iterator[str]:
         yield f"bounds: [{', '.join(f'{bound:g}' for bound in definition.bounds)}]"
 
 
-def _call(head: str, fields: Iterator[str]) -> list[str]:
+def call(head: str, fields: Iterator[str], end: str = ";") -> list[str]:
+    """An object, on one line if it fits, else a field a line; ``end`` is what stands behind its brace."""
     listed = list(fields)
-    flat = f"{head} {{ {', '.join(listed)} }};"
+    head += "{" if head.endswith("(") else " {"
+    flat = f"{head} {', '.join(listed)} }}{end}"
     if len(flat) <= WIDTH:
         return [flat]
-    return [f"{head} {{", *(f"  {field}," for field in listed), "};"]
+    return [head, *(f"  {field}," for field in listed), f"}}{end}"]
+
+
+def text_pattern() -> str:
+    """The declaration of TEXT, which labels without members are held to."""
+    return f"const TEXT = /^{_pattern(TEXT)}{{1,{TEXT_LENGTH}}}$/u;"
 
 
 def _pattern(pattern: str) -> str:
