@@ -395,6 +395,7 @@ def metrics_are_shown(boards: Mapping[str, Board], contract: Contract) -> Iterat
 
 NOT_SHOWN: Mapping[str, str] = {
     "database_connections_active": "database_pool_connections shows it for each pool",
+    "relay_otel_doctor_timestamp_seconds": "a point that `relay-otel doctor` sends and looks for itself",
     "first_input_delay_seconds": "no longer a Core Web Vital; INP has its place",
     "slo_availability_target_percent": "slo:target_percent shows it for each objective",
 }

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from relay_otel import _configure, instruments, recording
-from relay_otel._configure import VERSION as __version__
 from relay_otel._configure import Handle, shutdown
+from relay_otel._version import VERSION as __version__
 from relay_otel.definitions import Merge
 from relay_otel.kinds import Counter, Gauge, Histogram
 from relay_otel.settings import Settings
@@ -113,7 +113,7 @@ def configure(
         config_file: OpenTelemetry's declarative configuration, for the stock SDK's providers.
 
     Returns:
-        The handle: ``force_flush()``, ``shutdown()``, or a context manager.
+        The handle, with ``force_flush()`` and ``shutdown()``; a context manager too.
     """
     return _configure.configure(**locals())
 

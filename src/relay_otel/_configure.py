@@ -17,6 +17,7 @@ from typing import Any
 
 import wrapt
 from opentelemetry import metrics as api
+from opentelemetry import trace
 from opentelemetry.sdk.metrics.export import MetricReader
 from opentelemetry.sdk.resources import Resource
 
@@ -31,10 +32,12 @@ from relay_otel import (
     recording,
     runtime,
     signals,
+    status,
     upstream,
     websockets,
 )
 from relay_otel import settings as settings_module
+from relay_otel._version import VERSION
 from relay_otel.browser import BrowserProxy
 from relay_otel.cellfile import ENDING, EXPORTS, WORKS
 from relay_otel.export import exposition, otlp, outgoing, senders, stock, workers
@@ -47,8 +50,6 @@ from relay_otel.settings import Settings, without_password
 
 SHUTDOWN_SECONDS = 2.0
 """The promise for exit and for shutdown(), whatever the collector does."""
-
-VERSION = "0.1.0"
 
 BROWSER_PATH = "/otel"
 
@@ -100,6 +101,7 @@ class Handle:
         if self._deadline is not None:
             timeout = max(0.1, min(timeout, self._deadline - time.monotonic()))
         deadline = time.monotonic() + timeout * 0.95
+        status.own.end()
         asgi.uninstall()
         engines.uninstall()
         instrumentors.forget()
@@ -168,6 +170,8 @@ def configure(**arguments: Any) -> Handle:
             _guard.failed("configure", error)
         _handle = handle
         _guard.say(_start_line(handle))
+        with _guard.guard("status"):
+            status.own.begin(None if _workers is None else _workers.server, functools.partial(_facts, handle))
         return handle
 
 
@@ -409,10 +413,12 @@ def _start_http(handle: Handle, resource: _Resource) -> None:
 
     def adopt(app: Any) -> None:
         _tell(WORKS)
+        native = dict(getattr(app, "_telemetry", None) or {})  # as it was asked for
         asgi.silence_native(app)
         _take_over_from_fastapi(handle, resource, app)
         if "traces_exporter" in handle._on:
             signals.trace_without_native(app)
+        status.own.app(_facts_of(app, native))
 
     asgi.install(
         http.HttpMetrics(recording.default, options, handle.endpoint, adopt),
@@ -596,10 +602,56 @@ def _after_fork_in_child() -> None:
     with _guard.guard("stock metrics after fork"):
         for provider, reader in handle._readers:
             stock.begin_anew(provider, reader)
+    status.own.renew_in_child()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+# -- what relay-otel doctor is told --
+
+
+def _facts(handle: Handle) -> dict[str, Any]:
+    settings = handle.settings
+    meter, tracer = api.get_meter_provider(), trace.get_tracer_provider()
+    ours = meter is _provider() or signals.is_unset(meter)
+    reads = any(provider is not _contract_provider for provider, _ in handle._readers)
+    set_here = signals.is_unset(tracer) or signals.is_own(tracer) or type(tracer).__module__.startswith("relay_otel.")
+    server = _workers.server if _workers is not None else None
+    return {
+        "relay_otel": VERSION,
+        "settings": status.shown_settings(settings),
+        "unusable": list(settings.unusable),
+        "chosen": {name: os.environ[name] for name in _CHOOSING if name in os.environ},
+        "service": "" if server is None else str(server.identity().get("service", "")),
+        "server": None if server is None else server.instance_id,
+        "providers": {
+            "meter": {"kind": _kind(meter), "foreign": not ours, "is_read": ours or reads},
+            "tracer": {"kind": _kind(tracer), "foreign": not set_here},
+        },
+        "otlp": handle._otlp is not None,
+        "prometheus": handle.endpoint is not None,
+        "port": handle._port.port if handle._port is not None else None,
+        "exports": list(handle._on),
+    }
+
+
+_CHOOSING = ("OTEL_PYTHON_DISTRO", "OTEL_PYTHON_CONFIGURATOR", "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS")
+
+
+def _facts_of(app: Any, native: dict[str, Any]) -> dict[str, Any]:
+    """An application. ``native``: FastAPI's telemetry as it was asked for; empty where there is none (before 0.142)."""
+    switches = ("tracing", "metrics", "logs", "auto_configure")
+    return {
+        "kind": _kind(app),
+        "native": {name: bool(native.get(name)) for name in switches if name in native},
+        "contrib": getattr(app, "_is_instrumented_by_opentelemetry", False) is True,
+    }
+
+
+def _kind(thing: Any) -> str:
+    return f"{type(thing).__module__}.{type(thing).__qualname__}"
 
 
 # -- the end of the process --

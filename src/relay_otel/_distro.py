@@ -14,7 +14,7 @@ from opentelemetry.instrumentation.environment_variables import (
     OTEL_PYTHON_DISTRO,
 )
 
-from relay_otel import _configure, _guard
+from relay_otel import _configure, _guard, status
 
 _OURS = frozenset({"fastapi", "starlette"})
 """Instrumentors of what is ours; where spans are wanted and FastAPI has none of its own, _configure brings them in."""
@@ -27,6 +27,7 @@ class RelayDistro(BaseDistro):  # type: ignore[misc]
 
     def _configure(self, **kwargs: Any) -> None:
         _chosen.add("distro")
+        status.own.configured_by("distro")
         if _is_resource_tracker():
             return
         _leave_out_what_cannot_work()
@@ -36,15 +37,23 @@ class RelayDistro(BaseDistro):  # type: ignore[misc]
 
     def load_instrumentor(self, entry_point: EntryPoint, **kwargs: Any) -> None:
         """Load one instrumentor; one that fails costs only itself. HTTP is ours, so contrib's FastAPI is left out."""
-        if entry_point.name in _OURS or _configure.disabled() or _is_resource_tracker():
+        name = entry_point.name
+        if _configure.disabled() or _is_resource_tracker():
             return
-        if entry_point.name == "logging" and _configure.exports("logs"):
-            return  # brought in with the exporter
+        if name in _OURS:
+            status.own.instrumentor(entry_point.module, "skipped", "relay-otel records HTTP itself")
+            return
+        if name == "logging" and _configure.exports("logs"):
+            status.own.instrumentor(entry_point.module, "skipped", "it came with the exporter of log records")
+            return
         try:
             super().load_instrumentor(entry_point, **kwargs)
-        except ModuleNotFoundError:
-            raise  # its library is not installed: the loader skips it without a word
+            status.own.instrumentor(entry_point.module, "loaded")
+        except ModuleNotFoundError as error:
+            status.own.instrumentor(entry_point.module, "skipped", f"{error.name or 'its library'} is not installed")
+            raise  # the loader skips it without a word
         except Exception as error:
+            status.own.instrumentor(entry_point.module, "failed", type(error).__name__)
             _guard.say_once(
                 f"instrumentor:{entry_point.name}",
                 f"the instrumentor {entry_point.name!r} failed and was skipped ({type(error).__name__}: {error}); "
@@ -71,6 +80,7 @@ class RelayConfigurator:
 
     def configure(self, **kwargs: Any) -> None:
         _chosen.add("configurator")
+        status.own.configured_by("configurator")
         if not _is_resource_tracker():
             _configure.configure()
 

@@ -7,16 +7,22 @@ Bad input of the user (a setting, a label) is said through ``say_once`` and is n
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from types import TracebackType
 
+KEPT_SENTENCES = 50
+
 _said: set[str] = set()
+_sentences: dict[str, tuple[float, str]] = {}
 _lock = threading.RLock()  # a finalizer or signal handler may speak inside
 _strict: bool | None = None
 _count: Callable[[], None] | None = None
+_heard: Callable[[], None] | None = None
 
 
 def say(sentence: str) -> None:
@@ -34,7 +40,13 @@ def say_once(key: str, sentence: str) -> None:
         if key in _said:
             return
         _said.add(key)
+        _sentences[key] = (time.time(), " ".join(sentence.split()))
+        if len(_sentences) > KEPT_SENTENCES:
+            del _sentences[next(iter(_sentences))]
     say(sentence)
+    if _heard is not None:
+        with contextlib.suppress(Exception):  # to say it here would begin anew
+            _heard()
 
 
 def forget(key: str) -> bool:
@@ -42,8 +54,21 @@ def forget(key: str) -> bool:
     with _lock:
         if key in _said:
             _said.remove(key)
+            _sentences.pop(key, None)
             return True
         return False
+
+
+def sentences() -> list[tuple[float, str]]:
+    """When and what was said once and holds still, the newest last; at most the last 50."""
+    with _lock:
+        return list(_sentences.values())
+
+
+def hear_with(heard: Callable[[], None] | None) -> None:
+    """Call ``heard`` after each sentence of ``say_once``."""
+    global _heard
+    _heard = heard
 
 
 def set_strict(strict: bool | None) -> None:

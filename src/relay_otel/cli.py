@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from opentelemetry.sdk.resources import Resource
 
 from relay_otel import settings as settings_module
+from relay_otel.doctor import run as doctor
 from relay_otel.export import senders
 from relay_otel.export.otlp import to_metrics_data
 from relay_otel.export.workers import Legacy, legacy
@@ -18,10 +19,24 @@ from relay_otel.llm import commands as commands_of_llm
 from relay_otel.operations import alert_commands, flag_commands, slo_commands
 from relay_otel.runtime import homes
 from relay_otel.settings import Settings, without_password
+from relay_otel.stack import commands as stack_commands
+from relay_otel.stack import contract_commands
+
+GROUPS = {
+    "slo": slo_commands,
+    "llm": commands_of_llm,
+    "deploy": flag_commands,
+    "maintenance": flag_commands,
+    "alerts": alert_commands,
+    "doctor": doctor,
+    "stack": stack_commands,
+    "contract": contract_commands,
+}
+"""By the first word: the module that adds the command and does it."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """0: done; 1: not all of it, as the lines on stderr say; 2: the words or a setting cannot be used."""
+def parser() -> argparse.ArgumentParser:
+    """What reads the words; docs/cli.md is made of it."""
     parser = argparse.ArgumentParser(prog="relay-otel", description="Exact telemetry for Python web products.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     flush_parser = commands.add_parser(
@@ -31,24 +46,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "settings in the environment, under each server's own name. What was sent is removed.",
     )
     flush_parser.add_argument("--service", help="only of this service.name")
-    groups = {
-        "slo": slo_commands,
-        "llm": commands_of_llm,
-        "deploy": flag_commands,
-        "maintenance": flag_commands,
-        "alerts": alert_commands,
-    }
-    for group in dict.fromkeys(groups.values()):
+    for group in dict.fromkeys(GROUPS.values()):
         group.add(commands)
-    words = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0: done; 1: not all of it, as the lines on stderr say; 2: the words or a setting cannot be used."""
+    words = parser().parse_args(arguments)
     settings, problems = settings_module.read(os.environ, {})
+    if words.command == "doctor":
+        return doctor.run(settings, words)  # to which a value that cannot be used is a finding
     for problem in problems:
         _complain(problem)
     if problems:
         return 2
     if words.command == "flush":
         return flush(settings, words.service)
-    status: int = groups[words.command].run(settings, words)
+    status: int = GROUPS[words.command].run(settings, words)
     return status
 
 

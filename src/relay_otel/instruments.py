@@ -576,6 +576,16 @@ RELAY_OTEL_PARTIAL = Definition(
     merge="max",
     status="emitted",
 )
+RELAY_OTEL_DOCTOR_TIMESTAMP_SECONDS = Definition(
+    name="relay_otel_doctor_timestamp_seconds",
+    kind="gauge",
+    unit="s",
+    description="When `relay-otel doctor` sent this point; its series end two minutes later.",
+    labels=(ENVIRONMENT,),
+    merge="last",
+    emitter="cli",
+    status="emitted",
+)
 
 # --- All of them ---
 DEFINITIONS: Mapping[str, Definition] = MappingProxyType(
@@ -638,6 +648,7 @@ DEFINITIONS: Mapping[str, Definition] = MappingProxyType(
             RELAY_OTEL_SERIES,
             RELAY_OTEL_SERIES_LIMIT,
             RELAY_OTEL_PARTIAL,
+            RELAY_OTEL_DOCTOR_TIMESTAMP_SECONDS,
         )
     }
 )

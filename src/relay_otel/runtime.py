@@ -10,6 +10,7 @@
             admitted                label values that the service has admitted
             lock                    held to fold (alone) and to read (shared)
             export                  held while the server's totals are sent; when that was
+            status-....json         what a process says of itself; see status.py
 
 A server is alive while one of its workers or leaders is. What is left of a dead one is sent once, by the next start
 of its service or by `relay-otel flush`, and removed.
@@ -110,6 +111,11 @@ class Server(NamedTuple):
         with contextlib.suppress(OSError):
             (self.path / f"{word}-{process.pid}-{process.ticks}").touch(0o600)
 
+    def holds(self, process: Process, names: Iterable[str]) -> bool:
+        """Whether, of what is in the directory, the process holds its file of counts: it runs, and has us in it."""
+        start = f"worker-{process.pid}-{process.ticks}-"
+        return any(_is_held(self.path / name) for name in names if name.startswith(start))
+
     def lacks(self, names: Iterable[str]) -> bool:
         """Whether, of what is in the directory, something tells of a living process that found no room."""
         return any(_process(name).is_alive() for name in names if name.startswith("without-"))
@@ -133,10 +139,10 @@ class Server(NamedTuple):
         here = (identity.get("boot"), identity.get("namespace")) == (boot_id(), pid_namespace())
         alive = any(_is_held(self.path / name) for name in names if name.startswith("worker-"))
         for name in names:
-            if not name.startswith(("leader-", "without-")) or not here:
+            if not name.startswith(("leader-", "without-", "status-")) or not here:
                 continue
             if _process(name).is_alive():
-                alive = True
+                alive = alive or not name.startswith("status-")
             else:
                 with contextlib.suppress(OSError):
                     (self.path / name).unlink()
@@ -169,7 +175,7 @@ class Server(NamedTuple):
 def _process(name: str) -> Process:
     """Of a mark; none that lives, where the name is not one of ours."""
     _, _, rest = name.partition("-")
-    pid, _, ticks = rest.partition("-")
+    pid, _, ticks = rest.removesuffix(".json").partition("-")
     return Process(int(pid), int(ticks)) if pid.isdecimal() and ticks.isdecimal() else Process(0, -1)
 
 
@@ -190,14 +196,18 @@ def homes(wanted: str | None, environ: Mapping[str, str] | None = None, *, say: 
     environ = os.environ if environ is None else environ
     if not filelock.available():
         return
-    for place in dict.fromkeys((wanted, environ.get("XDG_RUNTIME_DIR"), "/dev/shm", _temporary())):
-        if not place:
-            continue
-        home, problem = _home(Path(place))
+    for place in places(wanted, environ):
+        home, problem = look_at(Path(place))
         if home is not None:
             yield home
         elif place == wanted and say:
             _guard.say_once(f"runtime:{place}", f"{VARIABLE} is {place!r}, {problem}.")
+
+
+def places(wanted: str | None, environ: Mapping[str, str]) -> list[str]:
+    """Where a directory may be, the one that was asked for first."""
+    found = (wanted, environ.get("XDG_RUNTIME_DIR"), "/dev/shm", _temporary())
+    return [place for place in dict.fromkeys(found) if place]
 
 
 def _temporary() -> str | None:
@@ -207,7 +217,8 @@ def _temporary() -> str | None:
         return None
 
 
-def _home(place: Path) -> tuple[Home | None, str]:
+def look_at(place: Path) -> tuple[Home | None, str]:
+    """Our directory in a place, made where it can be; else why not, as it reads on after "PLACE, "."""
     repair = "name a local directory that this user may write to, or leave it unset"
     if not place.is_dir():
         return None, f"which is no directory; {repair}"

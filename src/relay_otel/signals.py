@@ -129,6 +129,11 @@ def is_unset(provider: Any) -> bool:
     return kind.__name__.lstrip("_").startswith("Proxy") and kind.__module__.startswith("opentelemetry.")
 
 
+def is_own(provider: Any) -> bool:
+    """Whether it was set here."""
+    return provider in _own
+
+
 def trace_without_native(app: Any) -> None:
     """Give an application without native telemetry contrib's spans, and none of contrib's metrics."""
     if hasattr(app, "_native_telemetry") or type(app).__module__.partition(".")[0] == "starlette":

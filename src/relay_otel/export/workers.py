@@ -588,16 +588,30 @@ def legacy(server: Server) -> Iterator[Legacy | None]:
             filelock.give_back(held)
 
 
+def has_unsent(server: Server) -> bool:
+    """Whether a server has counted what its last export did not carry. Changes nothing.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    families = _families(Reader(server))
+    return bool(families) and not isclose(total(families), _state(server.export)[3], rel_tol=TOLERANCE)
+
+
+def _families(reader: Reader) -> list[Family]:
+    snapshot = reader.read()
+    readings = [*snapshot.readings, *([snapshot.retired] if snapshot.retired is not None else [])]
+    return Merger().merge([source_of(each, "unknown") for each in readings])
+
+
 def _legacy(server: Server, held: int) -> Legacy | None:
     reader = Reader(server)
     try:
-        snapshot = reader.read()
+        families = _families(reader)
     except OSError:
         return None
     for name, why in reader.unreadable.items():
         _guard.say_once(f"unreadable:{name}", f"{server.path / name} {why}; it is left out.")
-    readings = [*snapshot.readings, *([snapshot.retired] if snapshot.retired is not None else [])]
-    families = Merger().merge([source_of(each, "unknown") for each in readings])
     if not families or isclose(total(families), _read_state(held)[3], rel_tol=TOLERANCE):
         server.remove()
         return None

@@ -13,7 +13,7 @@ import wrapt
 from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
 
-from relay_otel import _guard
+from relay_otel import _guard, status
 
 SELF_CHECK = "relay_otel.llm.self_check"
 SCOPES = (
@@ -104,6 +104,11 @@ def _watch_instrumentors(module: Any) -> None:
         if type(self).__module__.startswith(SCOPES):
             with _guard.guard("llm.spans"):
                 begin()
-        return instrument(self, **kwargs)
+        result = instrument(self, **kwargs)
+        with _guard.guard("status"):
+            on = self.is_instrumented_by_opentelemetry  # else upstream has said what does not fit, and went on
+            why = "" if on else "its library has a version that it does not take"
+            status.own.instrumentor(type(self).__module__, "loaded" if on else "skipped", why)
+        return result
 
     module.BaseInstrumentor.instrument = instrumenting
