@@ -2,6 +2,7 @@
 
     python -m tools.compose up                       the profile full, with the demo's language model
     python -m tools.compose up --profile core
+    python -m tools.compose up --profile local       without an app: for one that runs beside Docker
     RELAY_APP_IMAGE=shop:1.4 python -m tools.compose up      your app's image instead of the demo's
     python -m tools.compose down                     ends it; the volumes with all data stay
 
@@ -29,12 +30,14 @@ import yaml
 from tools.process import ROOT, StackError, await_, tool
 
 PROFILES = ("core", "full", "push", "traces")
+LOCAL = "local"
+"""No app in it: for one that runs beside Docker."""
 DEMO = "demo"
 PATIENCE_SECONDS = 300.0  # images may have to be pulled, and the log of a month be read
 SECRETS = ROOT / "deploy" / "compose" / "secrets"
 PROBES = ROOT / "deploy" / "compose" / "targets" / "probe.yml"
 SECRET_BYTES = 24
-PROMETHEUS = {"push": "prometheus-push"}
+PROMETHEUS = {"push": "prometheus-push", LOCAL: "prometheus-local"}
 PUBLISHED = {
     "app": ("RELAY_PUBLISH_APP", "127.0.0.1:8000", "the app"),
     "grafana": ("RELAY_PUBLISH_GRAFANA", "127.0.0.1:3000", "Grafana; admin's password is in {secrets}"),
@@ -46,7 +49,7 @@ class Compose:
     """compose.yaml with its profiles, by whichever Docker Compose is here.
 
     Args:
-        profiles: one of ``PROFILES``, and ``demo`` beside it.
+        profiles: one of ``PROFILES``, and ``demo`` beside it; or ``local``.
         environment: all of it; ours unless given.
         without: services that are left out.
     """
@@ -232,7 +235,7 @@ def make_secrets(folder: Path) -> list[str]:
 
 def places(compose: Compose) -> list[str]:
     """A line for each address that is published."""
-    running = {re.sub("-(push|traces)$", "", each["Service"]) for each in compose.containers()}
+    running = {re.sub("-(push|traces|local)$", "", each["Service"]) for each in compose.containers()}
     lines = []
     for service, (variable, usual, what) in PUBLISHED.items():
         if service in running:
@@ -247,20 +250,21 @@ def main(arguments: Sequence[str]) -> int:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     up = commands.add_parser("up", help="start it and wait until all is well")
-    up.add_argument("--profile", choices=PROFILES, default="full", help="what runs (%(default)s)")
+    up.add_argument("--profile", choices=(*PROFILES, LOCAL), default="full", help="what runs (%(default)s)")
     commands.add_parser("down", help="end it; the volumes stay")
     chosen = parser.parse_args(arguments)
     own_app = bool(os.environ.get("RELAY_APP_IMAGE"))
     try:
         if chosen.command == "down":
-            for profile in PROFILES:  # which of them runs, nobody said
+            for profile in (*PROFILES, LOCAL):  # which of them runs, nobody said
                 Compose([profile, DEMO]).down(quiet=False)
             return 0
         environment = dict(os.environ)
         if chosen.profile == "traces":
             environment.setdefault("OTEL_TRACES_EXPORTER", "otlp")
-        compose = Compose([chosen.profile, *([] if own_app else [DEMO])], environment)
-        compose.up(build=not own_app, quiet=False)
+        without_demo = own_app or chosen.profile == LOCAL
+        compose = Compose([chosen.profile, *([] if without_demo else [DEMO])], environment)
+        compose.up(build=not without_demo, quiet=False)
     except StackError as error:
         print(error, file=sys.stderr)
         return 1

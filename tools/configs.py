@@ -19,7 +19,7 @@ from typing import NamedTuple
 import yaml
 
 from tools.certificates import Authority
-from tools.compose import PROFILES
+from tools.compose import LOCAL, PROFILES
 from tools.process import ROOT, StackError, clean_environment, tool
 
 COLLECTOR = "collector/config.yaml"
@@ -75,7 +75,7 @@ def checks(folder: Path) -> Iterable[Check]:
         yield Check(file, [str(tool("amtool")), "check-config", file])
     probe = ["--config.check", "--config.file=prometheus/blackbox.yml"]
     yield Check("prometheus/blackbox.yml", [str(tool("blackbox_exporter")), *probe])
-    for profile in PROFILES:
+    for profile in (*PROFILES, LOCAL):
         words = ["--file", str(ROOT / "compose.yaml"), "--profile", profile, "--profile", "demo", "config", "--quiet"]
         yield Check(f"compose.yaml, profile {profile}", [str(tool("docker-compose")), *words])
 

@@ -35,14 +35,19 @@ PIP_SETTINGS = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST")
 
 
 class Engine(Process):
-    """dockerd apart from one that runs already: its data, its socket, no default bridge."""
+    """dockerd apart from one that runs already: its data, its socket, no default bridge.
 
-    def __init__(self) -> None:
+    Args:
+        within: words before its command, such as those that enter a network namespace.
+    """
+
+    def __init__(self, within: Sequence[str] = ()) -> None:
         folder = new_folder("engine")
         self._socket = f"unix://{folder / 'docker.sock'}"
         super().__init__(
             "Docker's engine",
             [
+                *within,
                 str(tool("dockerd").resolve()),
                 f"--host={self._socket}",
                 f"--data-root={folder / 'data'}",
@@ -92,15 +97,22 @@ class Engine(Process):
 
     def build_images(self) -> dict[str, str]:
         """Build everything that compose.yaml runs, but Grafana and Tempo; its variables for them."""
+        images = self.build_small_images()
         work = self.folder / "images"
         self._import_debian(work / "debian")
-        images = {}
-        for name, (binaries, entry, home) in SCRATCH.items():
-            images[f"RELAY_{name}_IMAGE"] = self._from_scratch(work / name.lower(), name.lower(), binaries, entry, home)
         images["RELAY_POSTGRES_IMAGE"] = self._postgres(work / "postgres")
         images["RELAY_APP_IMAGE"] = self._build(
             "app", ROOT, f"--file={ROOT / 'deploy/images/app/Dockerfile'}", f"--build-arg=PYTHON_IMAGE={DEBIAN}"
         )
+        shutil.rmtree(work)
+        return images
+
+    def build_small_images(self) -> dict[str, str]:
+        """Those that are one Go program each: all that the profile ``local`` runs, but Grafana."""
+        work = self.folder / "small"
+        images = {}
+        for name, (binaries, entry, home) in SCRATCH.items():
+            images[f"RELAY_{name}_IMAGE"] = self._from_scratch(work / name.lower(), name.lower(), binaries, entry, home)
         shutil.rmtree(work)
         return images
 

@@ -15,8 +15,8 @@ import pytest
 import yaml
 
 from tools import compose
-from tools.compose import DEMO, PROFILES, SECRETS, check_environment, make_secrets
-from tools.install import TOOLS
+from tools.compose import DEMO, LOCAL, PROFILES, SECRETS, check_environment, make_secrets
+from tools.pins import TOOLS
 from tools.process import ROOT, StackError, clean_environment, tool
 
 README = (ROOT / "deploy/compose/README.md").read_text()
@@ -59,6 +59,20 @@ def test_a_profile_is_a_whole_stack(profile: str) -> None:
     assert ("tempo" in names) == (profile == "traces")
 
 
+def test_a_laptops_profile_has_all_but_the_app() -> None:
+    """What the app sends to and what its developer asks, each on loopback; nothing is built."""
+    told = config(LOCAL)
+    assert set(told["services"]) == {"collector-local", "prometheus-local", "alertmanager-local", "grafana"}
+    assert [name for name, each in told["services"].items() if each.get("build")] == []
+    assert outside(told) == {
+        **{f"collector-local:{port}": f"127.0.0.1:{port}" for port in (4317, 4318, 4319, 8888, 8889)},
+        "prometheus-local:9090": "127.0.0.1:9090",
+        "alertmanager-local:9093": "127.0.0.1:9093",
+        "grafana:3000": "127.0.0.1:3000",
+    }
+    assert yaml.safe_load((ROOT / "deploy/compose/no_probe.yml").read_text()) == []
+
+
 def test_two_profiles_at_once_are_refused() -> None:
     """Two collectors under one name would each get half of what is sent."""
     done = asked(("full", "push"))
@@ -94,7 +108,7 @@ def faults(service: str, told: Config) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("profile", [*PROFILES, LOCAL])
 def test_no_container_may_more_than_it_needs(profile: str) -> None:
     assert {name: found for name, told in services(profile).items() if (found := faults(name, told))} == {}
 
@@ -274,7 +288,7 @@ def test_images_are_pinned() -> None:
 
 
 def test_the_collectors_image_is_made_as_make_tools_makes_it() -> None:
-    """No machine of ours can build it: its commands are those of tools/install.py, on the same list of components."""
+    """No machine of ours can build it: its commands are those of tools/pins.py, on the same list of components."""
     [collector] = [each for each in TOOLS if each.name == "collector"]
     dockerfile = (ROOT / "deploy/images/collector/Dockerfile").read_text()
     install, generate, build = (
