@@ -6,6 +6,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from relay_otel.contract.lint_rules import series
+from relay_otel.contract.load import Contract
+from relay_otel.contract.promql_labels import Labels
 from tools.process import ROOT
 
 FOLDER = ROOT / "runbooks"
@@ -40,6 +43,14 @@ READ_BY_RUNBOOKS_ONLY = {
 
 That they exist is shown by tests/e2e/test_runbook_queries.py.
 """
+
+SCRAPED = frozenset({"job", "instance"})
+
+
+def known_series(contract: Contract) -> dict[str, Labels]:
+    """The labels of every series that a query of a runbook, or of the manual, may ask for."""
+    only = {name: frozenset(labels) | SCRAPED for name, labels in READ_BY_RUNBOOKS_ONLY.items()}
+    return {**series(contract), **only}
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from relay_otel.instruments import DEFINITIONS
+from relay_otel.instruments import DEFINITIONS, RELAY_OTEL_DOCTOR_TIMESTAMP_SECONDS
 from relay_otel.operations.flags import DEPLOYMENT, LABEL_LENGTH, MAINTENANCE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -327,8 +327,8 @@ def test_a_silent_app_expires(otelcol, tmp_path):
 
 
 def test_flags_are_the_contracts_and_stay_a_day():
-    """The flags' filters know every metric that the contract gives to the command line, with its labels, and no other;
-    what was said is kept for 24 h, as the command line promises."""
+    """The flags' filters know every metric that the contract gives to the command line, with its labels, and no other
+    (the doctor's point is an app's); what was said is kept for 24 h, as the command line promises."""
     config = yaml.safe_load(CONFIG.read_text())
     flags = {flag.definition.name: flag for flag in (DEPLOYMENT, MAINTENANCE)}
     names = "|".join(name.removesuffix("_active_until_timestamp_seconds") for name in flags)
@@ -341,7 +341,10 @@ def test_flags_are_the_contracts_and_stay_a_day():
         for label in re.findall(r'attributes\["(\w+)"\]', check)
     }
 
-    assert {name for name, each in DEFINITIONS.items() if each.emitter == "cli"} == set(flags)
+    assert {name for name, each in DEFINITIONS.items() if each.emitter == "cli"} == {
+        *flags,
+        RELAY_OTEL_DOCTOR_TIMESTAMP_SECONDS.name,
+    }
     assert config["processors"]["filter/apps_without_flags"]["metric_conditions"] == [known]
     assert config["processors"]["filter/flags_alone"]["metric_conditions"] == [f"not {known}"]
     assert labels == {(name.partition("_")[0], flag.label) for name, flag in flags.items()}

@@ -15,16 +15,16 @@ from relay_otel import cli
 from relay_otel.contract.lint_rules import series
 from relay_otel.contract.load import load
 from relay_otel.contract.load_rules import Alert, Rules
-from relay_otel.contract.promql_labels import Labels, read_expression
+from relay_otel.contract.promql_labels import read_expression
 from relay_otel.contract.render_rules import panel_url
-from tests.runbooks import FOLDER, READ_BY_RUNBOOKS_ONLY, Runbook, read_runbooks
+from tests.runbooks import FOLDER, READ_BY_RUNBOOKS_ONLY, Runbook, known_series, read_runbooks
 from tools.process import ROOT
 
 SECTIONS = ["Meaning", "Impact", "Diagnosis", "Mitigation", "Dashboard"]
-SCRAPED = frozenset({"job", "instance"})
 
 CONTRACT = load(ROOT / "contract")
 RULES = CONTRACT.rules
+KNOWN = known_series(CONTRACT)
 RUNBOOKS = read_runbooks()
 ALERTS = {alert.name: alert for alert in RULES.alerts}
 
@@ -79,14 +79,6 @@ def dashboard_problems(runbook: Runbook, rules: Rules) -> Iterator[str]:
     url = panel_url(rules, part, alert)
     if f"]({url})" not in runbook.sections.get("Dashboard", ""):
         yield f"Dashboard does not link {url}"
-
-
-def known_series() -> dict[str, Labels]:
-    only = {name: frozenset(labels) | SCRAPED for name, labels in READ_BY_RUNBOOKS_ONLY.items()}
-    return {**series(CONTRACT), **only}
-
-
-KNOWN = known_series()
 
 
 def query_problems(runbook: Runbook) -> Iterator[str]:
