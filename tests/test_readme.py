@@ -18,17 +18,6 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", TEXT, re.S)
 
 
-def test_the_five_lines_run() -> None:
-    """The first screen's code runs as it stands, and its instrument counts."""
-    code = blocks("python")[0] + 'orders.add(1, {"plan": "pro"}); print(relay_otel.configure().endpoint.text())'
-    done = subprocess.run(
-        [sys.executable, "-c", "import pytest\n" + code], capture_output=True, text=True, timeout=60, check=True
-    )
-
-    assert len([line for line in blocks("python")[0].splitlines() if line]) == 5
-    assert 'orders_total{plan="pro",environment="beta"} 1.0\n' in done.stdout
-
-
 def test_commands_are_make_targets() -> None:
     """Each `make x` named is a target that explains itself."""
     targets = re.findall(r"^([a-z][a-z-]*):.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
