@@ -23,7 +23,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO, Self, TypeVar
+from typing import Self, TypeVar
 
 ROOT = Path(__file__).resolve().parent.parent
 HOST = "127.0.0.1"
@@ -67,8 +67,8 @@ def is_free(port: int) -> bool:
     return True
 
 
-_held: dict[int, BinaryIO] = {}
-"""By port the file whose lock says that this process has it; held as long as the process lives."""
+_held: dict[int, int] = {}
+"""By port the open file whose lock says that this process has it; held as long as the process lives."""
 
 
 def _hold(port: int) -> bool:
@@ -77,11 +77,11 @@ def _hold(port: int) -> bool:
         return False
     folder = Path(tempfile.gettempdir(), "relay-otel-ports")
     folder.mkdir(exist_ok=True)
-    opened = open(folder / str(port), "wb")  # noqa: SIM115
+    opened = os.open(folder / str(port), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC)
     try:
         fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        opened.close()
+        os.close(opened)
         return False
     _held[port] = opened
     return True

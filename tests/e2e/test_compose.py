@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -42,9 +43,14 @@ def _busy(running: Composed, book: Book, seen: Counter[Seen]) -> None:
     seen.update(visitors.seen)
 
 
-def test_the_books_hold_through_a_restart_of_each_service(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The real stack starts healthy, the demo's books are equal to what its Prometheus shows, and again after each
-    service was restarted; a book that lacks answers differs."""
+@pytest.mark.parametrize(
+    "restarts", [[RESTARTED], pytest.param([[each] for each in RESTARTED], marks=pytest.mark.slow)], ids=["all", "each"]
+)
+def test_the_books_hold_through_restarts(
+    restarts: Sequence[Sequence[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The real stack starts healthy, the demo's books are equal to what its Prometheus shows, and again after all
+    services were restarted, together or one after the other; a book that lacks answers differs."""
     assert len(CHAPTERS) == 3
     book, seen = Book(), Counter[Seen]()
     with Engine() as engine, Composed(engine, engine.build_images(), tmp_path) as running:
@@ -53,11 +59,11 @@ def test_the_books_hold_through_a_restart_of_each_service(tmp_path: Path, capsys
         before = check(running, book, seen)
         assert before, capsys.readouterr().out
 
-        for service in RESTARTED:
+        for services in restarts:
             # Nothing is under way: what a restart cuts off nobody could count.
             settled_browsers(running, seen)
             settled(running)
-            running.compose.run("restart", service)
+            running.compose.run("restart", *services)
             running.compose.wait()
         running.app.work()
         _busy(running, book, seen)

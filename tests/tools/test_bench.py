@@ -113,14 +113,15 @@ def _tables(text: str) -> dict[str, dict[str, float]]:
             {"Counter, four labels": INSTRUMENTS, "Histogram, four labels, eight bounds": INSTRUMENTS},
         ),
         ("llm", {"A cost event": EVENTS}),
-        (
+        pytest.param(
             "browsers",
             {
                 "The collector's browser pipeline": PIPELINES,
                 "The collector's browser pipeline: memory": {"started", "with 10,000 streams"},
             },
+            marks=pytest.mark.slow,
         ),
-        (
+        pytest.param(
             "scale",
             {
                 "Scale-out: points of apps": TIERS,
@@ -128,6 +129,7 @@ def _tables(text: str) -> dict[str, dict[str, float]]:
                 "Scale-out: memory of a series": {"the collector", "Prometheus"},
                 "Scale-out: a sample that is scraped": {"the collector", "Prometheus"},
             },
+            marks=pytest.mark.slow,
         ),
         ("slo", {"Objectives: rules that look back 30 days": MONTHS}),
         (

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from tools import install
-from tools.install import Tool
+from tools.pins import Tool
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_SECONDS = 20  # a generous end for what takes milliseconds
@@ -78,7 +78,7 @@ def in_the_background(tool: Tool, checkout: Path) -> subprocess.Popen[str]:
         # pytest may itself run with signals ignored (nohup, a shell's "&"); a terminal's user does not.
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
         "signal.signal(signal.SIGHUP, signal.SIG_DFL);"
-        "import sys; from pathlib import Path; from tools import install; from tools.install import Tool;"
+        "import sys; from pathlib import Path; from tools import install; from tools.pins import Tool;"
         f"sys.exit(install.main([], ({tool!r},), Path({str(checkout)!r})))"
     )
     return subprocess.Popen(
