@@ -19,7 +19,7 @@ from relay_otel import cli, llm
 from relay_otel.llm import ledger as ledger_module
 from relay_otel.llm.accounts import Accounts, Options
 from relay_otel.llm.events import CostEvent
-from relay_otel.llm.ledger import COST_EVENTS, METADATA, BadLedger, Ledger, make_engine, make_tables
+from relay_otel.llm.ledger import COST_EVENTS, METADATA, VERSION_TABLE, BadLedger, Ledger, make_engine, make_tables
 from relay_otel.llm.migrate import migrate
 from relay_otel.llm.prices import Prices
 from relay_otel.llm.spool import Item
@@ -85,7 +85,23 @@ def test_the_migrations_make_what_the_code_says(url: str, command: Any) -> None:
     assert command("migrate") == (0, "done: 0001.\n")
     assert command("migrate") == (0, "the ledger is up to date.\n")
     with engine.connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
+        assert (
+            compare_metadata(MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}), METADATA)
+            == []
+        )
+    engine.dispose()
+
+
+def test_an_app_with_migrations_of_its_own_keeps_them(url: str, command: Any) -> None:
+    """One database for both: the app's `alembic_version` is neither read nor changed."""
+    engine = make_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")
+        connection.exec_driver_sql("INSERT INTO alembic_version VALUES ('8f1c2d3e4a5b')")
+
+    assert [command("migrate")[0], command("migrate")] == [0, (0, "the ledger is up to date.\n")]
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("SELECT version_num FROM alembic_version").all() == [("8f1c2d3e4a5b",)]
     engine.dispose()
 
 
@@ -98,9 +114,9 @@ def test_sqlites_first_use_makes_the_same(tmp_path: Path) -> None:
     for engine in engines:
         with engine.connect() as connection:
             made.append(set(connection.exec_driver_sql("SELECT type, name, sql FROM sqlite_master").all()))
-            assert connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar() == ledger_module.HEAD
+            assert connection.exec_driver_sql(f"SELECT version_num FROM {VERSION_TABLE}").scalar() == ledger_module.HEAD
         engine.dispose()
-    tables = [{each for each in found if "alembic" not in each[1]} for found in made]
+    tables = [{each for each in found if VERSION_TABLE not in each[1]} for found in made]
     assert tables[0] == tables[1]
 
 

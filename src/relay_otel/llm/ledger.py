@@ -198,6 +198,9 @@ def guards(dialect: str) -> list[str]:
 HEAD = "0001"
 """The newest migration."""
 
+VERSION_TABLE = "cost_events_version"
+"""Where Alembic keeps it: not in ``alembic_version``, which the app's own migrations may have in the same database."""
+
 
 def make_tables(connection: Connection) -> None:
     """What the migrations make, where there is nothing yet: SQLite's first use."""
@@ -205,10 +208,10 @@ def make_tables(connection: Connection) -> None:
     for statement in guards(connection.dialect.name):
         connection.exec_driver_sql(statement)
     connection.exec_driver_sql(
-        "CREATE TABLE IF NOT EXISTS alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"
+        f"CREATE TABLE IF NOT EXISTS {VERSION_TABLE} (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"
     )
-    if connection.exec_driver_sql("SELECT count(*) FROM alembic_version").scalar_one() == 0:
-        connection.exec_driver_sql(f"INSERT INTO alembic_version VALUES ('{HEAD}')")
+    if connection.exec_driver_sql(f"SELECT count(*) FROM {VERSION_TABLE}").scalar_one() == 0:
+        connection.exec_driver_sql(f"INSERT INTO {VERSION_TABLE} VALUES ('{HEAD}')")
 
 
 class BadLedger(ValueError):

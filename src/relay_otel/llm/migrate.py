@@ -10,6 +10,8 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection, Engine
 
+from relay_otel.llm.ledger import VERSION_TABLE
+
 MIGRATIONS = Path(__file__).with_name("migrations")
 
 
@@ -24,7 +26,7 @@ def migrate(engine: Engine) -> list[str]:
 def pending(connection: Connection) -> list[str]:
     """The revisions that ``migrate`` would apply, oldest first."""
     scripts = ScriptDirectory.from_config(_config(connection))
-    current = MigrationContext.configure(connection).get_current_revision()
+    current = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_revision()
     return [each.revision for each in reversed(list(scripts.iterate_revisions("head", current or "base")))]
 
 

@@ -2,8 +2,10 @@
 
 from alembic import context
 
-from relay_otel.llm.ledger import METADATA
+from relay_otel.llm.ledger import METADATA, VERSION_TABLE
 
-context.configure(connection=context.config.attributes["connection"], target_metadata=METADATA)
+context.configure(
+    connection=context.config.attributes["connection"], target_metadata=METADATA, version_table=VERSION_TABLE
+)
 with context.begin_transaction():
     context.run_migrations()
