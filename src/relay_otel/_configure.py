@@ -34,6 +34,7 @@ from relay_otel import (
     signals,
     status,
     upstream,
+    values,
     websockets,
 )
 from relay_otel import settings as settings_module
@@ -46,7 +47,8 @@ from relay_otel.kinds import Counter
 from relay_otel.llm import accounts, instrumentors
 from relay_otel.llm.prices import Prices
 from relay_otel.meter import HTTP_SCOPES, POOL_SCOPE, ContractMeterProvider
-from relay_otel.settings import Settings, without_password
+from relay_otel.settings import Settings
+from relay_otel.values import without_password
 
 SHUTDOWN_SECONDS = 2.0
 """The promise for exit and for shutdown(), whatever the collector does."""
@@ -189,8 +191,8 @@ def browser_proxy(app: Any, path: str, collector: str | None) -> None:
             f"browser_proxy() was given {type(app).__name__}; give it the FastAPI or Starlette application itself, "
             "before anything is wrapped round it."
         )
-    path = _usable("path", path, settings_module.browser_path) or BROWSER_PATH
-    collector = _usable("collector", collector, settings_module.browser_collector)
+    path = _usable("path", path, values.browser_path) or BROWSER_PATH
+    collector = _usable("collector", collector, values.browser_collector)
     for proxy in asgi.proxies(app):
         if proxy.path == path:
             if collector not in (None, proxy.collector):
@@ -212,7 +214,7 @@ def _usable(name: str, value: str | None, read: Callable[[str], str]) -> str | N
         return None
     try:
         return read(value)
-    except settings_module.Unusable as wrong:
+    except values.Unusable as wrong:
         problem = f"browser_proxy({name}={without_password(str(value))!r}): {wrong}"
         _guard.say_once(f"setting:{problem}", problem)
         return None

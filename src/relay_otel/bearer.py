@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 
 from relay_otel import _guard
-from relay_otel.settings import Settings, Unusable, token_in
+from relay_otel.settings import Settings
+from relay_otel.values import Unusable, token_in
 
 
 class Bearer:

@@ -18,9 +18,10 @@ from relay_otel.export.workers import Legacy, legacy
 from relay_otel.llm import commands as commands_of_llm
 from relay_otel.operations import alert_commands, flag_commands, slo_commands
 from relay_otel.runtime import homes
-from relay_otel.settings import Settings, without_password
+from relay_otel.settings import Settings
 from relay_otel.stack import commands as stack_commands
 from relay_otel.stack import contract_commands
+from relay_otel.values import without_password
 
 GROUPS = {
     "slo": slo_commands,

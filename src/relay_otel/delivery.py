@@ -25,7 +25,7 @@ from urllib.parse import unquote, urlsplit
 
 from relay_otel import _guard
 from relay_otel.bearer import NOBODY, Bearer
-from relay_otel.settings import without_password
+from relay_otel.values import without_password
 
 RESOURCE = "/v1/metrics"
 """Of OTLP over HTTP: https://opentelemetry.io/docs/specs/otlp/#otlphttp-request"""

@@ -21,8 +21,9 @@ from typing import Any
 
 from relay_otel import _guard
 from relay_otel.runtime import Server
-from relay_otel.settings import SECRET_WORDS, SETTINGS, Settings, without_password
+from relay_otel.settings import SECRET_WORDS, SETTINGS, Settings
 from relay_otel.siblings import Process, me
+from relay_otel.values import without_password
 
 FORMAT_VERSION = 1
 """Of files. Raise it when a field changes its meaning: another version's files are passed over."""

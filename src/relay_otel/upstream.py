@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping, MutableMapping
 from importlib.metadata import entry_points
 
-from relay_otel.settings import Read, Unusable, exporter_protocol, is_url, readable_file, without_password
+from relay_otel.values import Read, Unusable, exporter_protocol, is_url, readable_file, without_password
 
 SIGNALS = ("", "METRICS_", "TRACES_", "LOGS_")
 SAMPLERS = ("always_on", "always_off", "traceidratio", "parentbased_always_on", "parentbased_always_off",

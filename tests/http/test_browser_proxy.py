@@ -27,7 +27,8 @@ from relay_otel import asgi, browser, delivery, instruments
 from relay_otel.browser import BODY_BYTES, BrowserProxy
 from relay_otel.clients import CLIENTS_KEPT, Allowance, client_of
 from relay_otel.recording import Recorder
-from relay_otel.settings import BROWSER_PORT, Settings
+from relay_otel.settings import Settings
+from relay_otel.values import BROWSER_PORT
 from tests.conftest import totals
 from tests.http.asgi import Answer, ask, get, scope_of
 from tests.http.conftest import Collected

@@ -17,7 +17,7 @@ from relay_otel.contract.received import from_otlp, from_page
 from relay_otel.contract.receiver import PATH, Receiver
 from relay_otel.definitions import Definition
 from relay_otel.operations.prometheus_api import address
-from relay_otel.settings import without_password
+from relay_otel.values import without_password
 
 ANSWERS = "relay.yaml"
 """In the folder of a stack, which has metrics of its user's."""

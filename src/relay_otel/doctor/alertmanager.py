@@ -11,7 +11,7 @@ from relay_otel.doctor.asking import Answer, Silence, ask
 from relay_otel.doctor.findings import Finding, fault, good, note, unknown
 from relay_otel.doctor.prometheus_state import Api, Group, PrometheusError
 from relay_otel.doctor.view import Check, View
-from relay_otel.settings import without_password
+from relay_otel.values import without_password
 
 RECEIVERS = ("default", "critical", "ops-team", "dev-team", "log-only", "watchdog")
 """Of alertmanager/alertmanager.yml."""

@@ -11,7 +11,7 @@ from relay_otel.doctor.findings import Finding, fault, good, note, unknown
 from relay_otel.doctor.packages import installed
 from relay_otel.doctor.settings import parts
 from relay_otel.doctor.view import Check, View
-from relay_otel.settings import TRUE
+from relay_otel.values import TRUE
 
 CONTRIB = "opentelemetry.instrumentation.fastapi"
 

@@ -11,7 +11,7 @@ from relay_otel.doctor.asking import Answer, ask
 from relay_otel.doctor.findings import Finding, fault, good, note, unknown
 from relay_otel.doctor.prometheus_state import Api, PrometheusError
 from relay_otel.doctor.view import Check, View
-from relay_otel.settings import without_password
+from relay_otel.values import without_password
 
 NOTED_SECONDS = 5.0
 """An HTTP date has whole seconds, and an answer takes a moment: less is not seen."""

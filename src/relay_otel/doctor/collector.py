@@ -15,7 +15,7 @@ from relay_otel.doctor.pages import Page, samples
 from relay_otel.doctor.prometheus_state import Api, PrometheusError, Target
 from relay_otel.doctor.view import Check, View
 from relay_otel.export.senders import CREDENTIALS, authorization
-from relay_otel.settings import without_password
+from relay_otel.values import without_password
 
 BROWSER_SECONDS = 6.0
 """Our collector gathers what browsers send for 2 s before it shows it; what was not dropped is there by then."""

@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 from relay_otel.doctor.asking import Answer, Silence, ask
 from relay_otel.doctor.prometheus_state import Target
 from relay_otel.doctor.view import View
-from relay_otel.settings import Settings, without_password
+from relay_otel.settings import Settings
+from relay_otel.values import without_password
 
 APPS_PORT, BROWSER_PORT, OWN_PORT, HEALTH_PORT = 8889, 8890, 8888, 13133
 """Of collector/config.yaml: the apps' series, the browsers', the collector's own, whether it is ready."""

@@ -8,7 +8,8 @@ from enum import StrEnum
 
 from relay_otel.doctor.asking import Silence, ask
 from relay_otel.export.senders import speaks_http2, speaks_tls
-from relay_otel.settings import BROWSER_PORT, GRPC_PORT, HTTP_PORT
+from relay_otel.settings import GRPC_PORT, HTTP_PORT
+from relay_otel.values import BROWSER_PORT
 
 SECONDS = 1.0
 """For each question. A port that hangs costs three of them."""

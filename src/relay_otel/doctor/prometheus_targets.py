@@ -11,7 +11,7 @@ from relay_otel.doctor import pages
 from relay_otel.doctor.findings import Finding, fault, good, note
 from relay_otel.doctor.prometheus_state import Api, Target
 from relay_otel.doctor.view import View
-from relay_otel.settings import without_password
+from relay_otel.values import without_password
 
 Part = Callable[[View, Api], Iterable[Finding]]
 

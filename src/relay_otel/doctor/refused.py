@@ -9,7 +9,8 @@ from relay_otel.doctor.pages import host_of
 from relay_otel.doctor.ports import USUAL, Spoken, spoken
 from relay_otel.doctor.view import View
 from relay_otel.export.senders import CREDENTIALS, REFUSED, TIMED_OUT, Refusal
-from relay_otel.settings import GRPC_PORT, HTTP_PORT, Settings, without_password
+from relay_otel.settings import GRPC_PORT, HTTP_PORT, Settings
+from relay_otel.values import without_password
 
 LOST = "Nothing that the app measures reaches the collector; it counts on, and is lost when the app ends."
 ELSE = "or RELAY_OTEL_EXPORT=prometheus where Prometheus scrapes the app itself"

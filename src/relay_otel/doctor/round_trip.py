@@ -15,7 +15,7 @@ from relay_otel.doctor.pages import Page
 from relay_otel.doctor.prometheus_state import Api, PrometheusError, Target
 from relay_otel.doctor.view import Check, View
 from relay_otel.export import senders
-from relay_otel.settings import BROWSER_PORT, without_password
+from relay_otel.values import BROWSER_PORT, without_password
 
 SEND_SECONDS = 3.0
 """The exporter tries again until its time is up, 10 s unless it is told."""

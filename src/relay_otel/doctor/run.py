@@ -35,6 +35,7 @@ from relay_otel.doctor.report import Report
 from relay_otel.doctor.started import CannotStart, Started
 from relay_otel.doctor.view import Check, View
 from relay_otel.settings import SETTINGS, Settings
+from relay_otel.values import is_url, without_password
 
 GROUPS: dict[str, Sequence[Check]] = {
     "Settings": settings.CHECKS,
@@ -224,8 +225,8 @@ def _check_words(words: argparse.Namespace) -> None:
     for option, example in URLS.items():
         values = getattr(words, option)
         for value in values if isinstance(values, list) else [values]:
-            if value is not None and not settings_module.is_url(value):
-                shown = settings_module.without_password(value)
+            if value is not None and not is_url(value):
+                shown = without_password(value)
                 raise Refused(
                     f"--{option.replace('_', '-')} is {shown!r}; give a URL with scheme and host, like {example}."
                 )

@@ -11,7 +11,7 @@ from urllib.request import HTTPRedirectHandler, OpenerDirector, ProxyHandler, Re
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from relay_otel.settings import without_password
+from relay_otel.values import without_password
 
 SECONDS = 5.0
 """For one answer: Prometheus itself gives up after ten."""

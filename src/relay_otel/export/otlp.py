@@ -35,7 +35,7 @@ from relay_otel import _guard
 from relay_otel.definitions import Definition
 from relay_otel.export.senders import START, TIMED_OUT, TLS_FITS, Words
 from relay_otel.recording import Family, Point
-from relay_otel.settings import without_password
+from relay_otel.values import without_password
 
 SCOPE = InstrumentationScope("relay_otel")
 PATIENCE_SECONDS = 30

@@ -25,7 +25,8 @@ import requests
 from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult, MetricsData
 
 from relay_otel.bearer import Bearer, token
-from relay_otel.settings import Settings, without_password
+from relay_otel.settings import Settings
+from relay_otel.values import without_password
 
 PACKAGES = {
     "grpc": ("opentelemetry-exporter-otlp-proto-grpc", "opentelemetry.exporter.otlp.proto.grpc.metric_exporter"),

@@ -19,7 +19,8 @@ from relay_otel.operations import mutes, review_text
 from relay_otel.operations.notifications import NotificationLog
 from relay_otel.operations.prometheus_api import PrometheusApi, PrometheusError
 from relay_otel.operations.review import period, review
-from relay_otel.settings import Settings, Unusable, is_url, prometheus_url
+from relay_otel.settings import Settings
+from relay_otel.values import Unusable, is_url, prometheus_url
 
 
 def add(commands: Any) -> None:

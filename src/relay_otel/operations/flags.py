@@ -19,7 +19,8 @@ from relay_otel.definitions import Definition
 from relay_otel.export import senders
 from relay_otel.export.otlp import to_metrics_data
 from relay_otel.merging import Family, Point
-from relay_otel.settings import URL_WANTED, Settings, is_url, without_password
+from relay_otel.settings import Settings
+from relay_otel.values import URL_WANTED, is_url, without_password
 
 LIFE = timedelta(minutes=30)
 LABEL_LENGTH = 128

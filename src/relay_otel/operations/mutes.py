@@ -18,7 +18,7 @@ from urllib.request import Request, urlopen
 
 from relay_otel.operations.intervals import Interval, both, joined
 from relay_otel.operations.prometheus_api import address
-from relay_otel.settings import without_password
+from relay_otel.values import without_password
 
 TIMEOUT_SECONDS = 10.0
 MATCHER = re.compile(r'(?:"((?:[^"\\]|\\.)*)"|([^\s"=!~]+))(=~|!~|!=|=)"((?:[^"\\]|\\.)*)"', re.DOTALL)

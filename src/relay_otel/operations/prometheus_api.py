@@ -12,7 +12,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import unquote, urlencode, urlsplit, urlunsplit
 from urllib.request import Request, urlopen
 
-from relay_otel.settings import without_password
+from relay_otel.values import without_password
 
 TIMEOUT_SECONDS = 60.0
 """Of one query. Prometheus itself gives up after two minutes, a person sooner."""

@@ -16,8 +16,9 @@ from typing import Any
 from relay_otel.instruments import SELECTORS, THRESHOLDS
 from relay_otel.operations.prometheus_api import PrometheusApi, PrometheusError
 from relay_otel.operations.tables import duration, print_table
-from relay_otel.settings import Settings, Unusable, prometheus_url
+from relay_otel.settings import Settings
 from relay_otel.slo import Objective
+from relay_otel.values import Unusable, prometheus_url
 
 BURN = (
     "slo:errors:rate{window} / (slo:requests:rate{window} > 0) / on (slo, environment) (1 - slo:target_percent / 100)"
