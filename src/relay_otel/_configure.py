@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import atexit
 import functools
 import os
-import signal
 import sys
 import threading
 import time
-import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Any
 
-import wrapt
 from opentelemetry import metrics as api
 from opentelemetry import trace
 from opentelemetry.sdk.metrics.export import MetricReader
@@ -26,6 +22,7 @@ from relay_otel import (
     asgi,
     bearer,
     db,
+    ending,
     engines,
     http,
     instruments,
@@ -43,6 +40,7 @@ from relay_otel.browser import BrowserProxy
 from relay_otel.cellfile import ENDING, EXPORTS, WORKS
 from relay_otel.export import exposition, otlp, outgoing, senders, stock, workers
 from relay_otel.export import port as metrics_port
+from relay_otel.identity import Identity
 from relay_otel.kinds import Counter
 from relay_otel.llm import accounts, instrumentors
 from relay_otel.llm.prices import Prices
@@ -140,7 +138,6 @@ _workers: workers.Workers | None = None
 """This process and its siblings: for the life of the process, since its counts are in a file among theirs."""
 _dead: list[runtime.Server] = []
 """Servers of this service that ended before they had sent everything."""
-_hooked = False
 
 
 def configure(**arguments: Any) -> Handle:
@@ -254,7 +251,7 @@ def _start(handle: Handle) -> None:
     recorder.environment = settings.environment
     recorder.exemplar_filter = os.environ.get("OTEL_METRICS_EXEMPLAR_FILTER", "").strip().lower() or "trace_based"
     _guard.count_with(lambda: recorder.count_dropped("error"))
-    resource = _Resource(settings)
+    resource = Identity(settings)
     if settings.export != "none":
         with _guard.guard("runtime directory"):
             _join(settings, resource)
@@ -275,10 +272,10 @@ def _start(handle: Handle) -> None:
     ):
         with _guard.guard(part.__name__.removeprefix("_start_")):  # one that fails costs only itself
             part(handle, resource)
-    _hook_exit()
+    ending.hook(_end, _last_flush)
 
 
-def _join(settings: Settings, resource: _Resource) -> None:
+def _join(settings: Settings, resource: Identity) -> None:
     """Become one of the processes of the server that this one belongs to; once in the life of the process."""
     global _workers
     if _workers is None:
@@ -300,7 +297,7 @@ def _tell(flag: int, on: bool = True) -> None:
         _workers.flag(flag, on)
 
 
-def _start_prometheus(handle: Handle, resource: _Resource) -> None:
+def _start_prometheus(handle: Handle, resource: Identity) -> None:
     settings, recorder = handle.settings, recording.default
     if not settings.prometheus:
         return
@@ -324,7 +321,7 @@ def _siblings() -> workers.Workers:
     return _workers
 
 
-def _stock_metrics(handle: Handle, resource: _Resource, *, read: bool) -> stock.StockMetrics:
+def _stock_metrics(handle: Handle, resource: Identity, *, read: bool) -> stock.StockMetrics:
     """Other people's metrics. One object for both paths where it can be, so that recording costs once.
 
     ``read``: the stock SDK's instruments among them.
@@ -344,7 +341,7 @@ def _stock_metrics(handle: Handle, resource: _Resource, *, read: bool) -> stock.
     )
 
 
-def _start_port(handle: Handle, resource: _Resource) -> None:
+def _start_port(handle: Handle, resource: Identity) -> None:
     settings = handle.settings
     if handle.endpoint is None or settings.metrics_port is None:
         return
@@ -363,7 +360,7 @@ def _start_port(handle: Handle, resource: _Resource) -> None:
     _tell(WORKS)
 
 
-def _start_otlp(handle: Handle, resource: _Resource) -> None:
+def _start_otlp(handle: Handle, resource: Identity) -> None:
     settings, recorder = handle.settings, recording.default
     if not settings.otlp or (_under_pytest() and not _asked_for(settings)):
         return
@@ -399,7 +396,7 @@ def _start_otlp(handle: Handle, resource: _Resource) -> None:
     _tell(EXPORTS)
 
 
-def _start_http(handle: Handle, resource: _Resource) -> None:
+def _start_http(handle: Handle, resource: Identity) -> None:
     settings = handle.settings
     if settings.export == "none":
         return
@@ -428,7 +425,7 @@ def _start_http(handle: Handle, resource: _Resource) -> None:
     )
 
 
-def _start_database(handle: Handle, resource: _Resource) -> None:
+def _start_database(handle: Handle, resource: Identity) -> None:
     settings = handle.settings
     if settings.export == "none":
         return
@@ -442,7 +439,7 @@ def _start_database(handle: Handle, resource: _Resource) -> None:
     engines.install(metrics, ping=settings.database_ping and asked)
 
 
-def _start_llm(handle: Handle, resource: _Resource) -> None:
+def _start_llm(handle: Handle, resource: Identity) -> None:
     settings = handle.settings
     if settings.export == "none" and settings.ledger is None:
         return
@@ -465,7 +462,7 @@ def _start_llm(handle: Handle, resource: _Resource) -> None:
         prices.load_in_background()
 
 
-def _start_llm_spans(handle: Handle, resource: _Resource) -> None:
+def _start_llm_spans(handle: Handle, resource: Identity) -> None:
     if handle.settings.llm == "auto" and handle.settings.export != "none":
         instrumentors.watch(lambda: resource.spans)
 
@@ -473,7 +470,7 @@ def _start_llm_spans(handle: Handle, resource: _Resource) -> None:
 _SIGNALS = (("traces", signals.start_traces), ("logs", signals.start_logs))
 
 
-def _start_others(handle: Handle, resource: _Resource) -> None:
+def _start_others(handle: Handle, resource: Identity) -> None:
     settings = handle.settings
     if settings.config_file is not None or os.environ.get("OTEL_PROPAGATORS", "").strip().lower() == "none":
         with _guard.guard("propagator"):
@@ -494,7 +491,7 @@ def _note(handle: Handle, setting: str, end: Callable[[], None] | None) -> None:
             recording.default.trace_exemplars()
 
 
-def _take_over_from_fastapi(handle: Handle, resource: _Resource, app: Any) -> None:
+def _take_over_from_fastapi(handle: Handle, resource: Identity, app: Any) -> None:
     """FASTAPI_OTEL_AUTO_CONFIGURE: what FastAPI would export is exported by us instead, so nothing goes out twice.
 
     Before its first message, an application with ``auto_configure`` adds an OTLP exporter of its own to whatever
@@ -512,42 +509,6 @@ def _take_over_from_fastapi(handle: Handle, resource: _Resource, app: Any) -> No
         if wanted and setting not in handle._on and getattr(handle.settings, setting) is None:
             with _guard.guard(name):
                 _note(handle, setting, start(handle.settings, resource.spans, "otlp"))
-
-
-class _Resource:
-    """What the points are of: the server, or one process of it.
-
-    The instance id is the user's own (OTEL_RESOURCE_ATTRIBUTES), else the server's; a process adds its pid.
-    """
-
-    def __init__(self, settings: Settings) -> None:
-        attributes = {"service.name": settings.service_name} if settings.service_name else {}
-        self.server = Resource.create(attributes)
-        self._named = "service.instance.id" in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
-        self.belong(self.instance_id if self._named else str(uuid.uuid4()))
-
-    @property
-    def service(self) -> str:
-        return str(self.server.attributes.get("service.name", ""))
-
-    @property
-    def instance_id(self) -> str:
-        return str(self.server.attributes.get("service.instance.id", ""))
-
-    def belong(self, instance_id: str) -> None:
-        """The server's id is this one, unless the user named another."""
-        if not self._named:
-            self.server = self.server.merge(Resource({"service.instance.id": instance_id}))
-
-    @property
-    def spans(self) -> Resource:
-        """Of spans and log records, which nobody adds up: an id that the user named stays as it is."""
-        return self.server if self._named else self.process
-
-    @property
-    def process(self) -> Resource:
-        """The same in a forked child, but for the pid."""
-        return self.server.merge(Resource({"service.instance.id": f"{self.instance_id}-{os.getpid()}"}))
 
 
 def _provider(resource: Resource | None = None) -> ContractMeterProvider:
@@ -659,17 +620,6 @@ def _kind(thing: Any) -> str:
 # -- the end of the process --
 
 
-def _hook_exit() -> None:
-    global _hooked
-    if _hooked:
-        return
-    _hooked = True
-    atexit.register(_end)
-    wrapt.register_post_import_hook(_flush_after_uvicorn, "uvicorn.server")
-    if threading.current_thread() is threading.main_thread() and (signal.getsignal(signal.SIGTERM) is signal.SIG_DFL):
-        signal.signal(signal.SIGTERM, _on_sigterm)
-
-
 def _end() -> None:
     shutdown()
     if _workers is not None:
@@ -677,39 +627,21 @@ def _end() -> None:
             _workers.leave()
 
 
-def _on_sigterm(number: int, frame: FrameType | None) -> None:
-    """Flush, then die of the signal as the process would have. Only where nobody else handles it."""
-    _end()
-    signal.signal(number, signal.SIG_DFL)
-    os.kill(os.getpid(), number)
+def _last_flush() -> Callable[[], None] | None:
+    """When the server has stopped and the process is about to end: what exports what is left, within what is left of
+    the promise. None: there is nothing to export by."""
+    handle = _handle
+    if handle is None:
+        return None
+    handle._deadline = time.monotonic() + SHUTDOWN_SECONDS * 0.8  # the server needs some of it
+    _tell(ENDING)
 
+    def flush() -> None:
+        accounts.default.flush(SHUTDOWN_SECONDS * 0.25, ending=True)
+        if handle._otlp is not None:
+            handle._otlp.flush(otlp.EXIT_SECONDS, hurried=True)
 
-def _flush_after_uvicorn(module: Any) -> None:
-    """uvicorn ends by raising the signal it was sent, with the handler it found at its start: atexit does not run.
-
-    (uvicorn/server.py, capture_signals.) So export when its shutdown is over and no request is left.
-    """
-    stop = module.Server.shutdown
-
-    async def shutdown(self: Any, *args: Any, **kwargs: Any) -> None:
-        await stop(self, *args, **kwargs)
-        handle = _handle
-        if handle is not None:
-            from anyio.to_thread import run_sync
-
-            handle._deadline = time.monotonic() + SHUTDOWN_SECONDS * 0.8  # the server needs some of it
-            with _guard.guard("flush at exit"):
-                _tell(ENDING)
-                flushing: Awaitable[None] = run_sync(functools.partial(_last_flush, handle))
-                await flushing
-
-    module.Server.shutdown = shutdown
-
-
-def _last_flush(handle: Handle) -> None:
-    accounts.default.flush(SHUTDOWN_SECONDS * 0.25, ending=True)
-    if handle._otlp is not None:
-        handle._otlp.flush(otlp.EXIT_SECONDS, hurried=True)
+    return flush
 
 
 def _quietly(end: Callable[[], None]) -> None:
