@@ -84,7 +84,8 @@ def test_argument_then_ours_then_opentelemetrys_then_default(row: Setting, tmp_p
     expected.append((row.default, None))
 
     assert [(*each, []) for each in expected] == [
-        (value(found, row), found.origins.get(row.name), problems) for found, problems in chosen
+        (value(found, row), found.origins.get(row.name), [each for each in problems if "goes before it" not in each])
+        for found, problems in chosen
     ]
 
 
@@ -393,11 +394,24 @@ def test_a_password_in_an_endpoint_is_never_shown() -> None:
         ("RELAY_OTEL_FLAVOUR", "mild", "is 'mild', but no setting has that name; the names are in docs/settings.md."),
         ("RELAY_OTEL_METRICS_TOKN_KEY", "s3cret",
          "is set, but no setting has that name; did you mean RELAY_OTEL_METRICS_TOKEN?"),
+        ("RELAY_STAG", "beta", "is 'beta', which nobody reads; did you mean RELAY_STAGE?"),
     ],
 )  # fmt: skip
 def test_a_misspelt_name_is_said(variable: str, value: str, sentence: str) -> None:
     """A variable of ours that no setting has is said with the one that was meant; what may be a secret is not shown."""
     assert (Settings(), [f"{variable} {sentence}"]) == read({variable: value})
+
+
+@pytest.mark.parametrize(("stage", "said"), [("production", True), ("beta", False), ("", False)])
+def test_an_environment_in_the_code_that_hides_the_variable_is_said(stage: str, said: bool) -> None:
+    """The argument goes before the variable, as everywhere; but alerts are routed by it, so it is not done silently."""
+    found, problems = read({"RELAY_STAGE": stage}, {"environment": "beta"})
+
+    sentence = (
+        "RELAY_STAGE is 'production', but configure(environment='beta') goes before it; take the argument out of the "
+        "code, and leave it to the variable."
+    )
+    assert (found.environment, problems) == ("beta", [sentence] if said else [])
 
 
 def test_what_others_would_trip_over_is_listed() -> None:

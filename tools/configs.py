@@ -43,7 +43,11 @@ PROMETHEUSES: Sequence[Sequence[str]] = (
     ["deploy/scale/agent.yml"],
 )
 """Appended to one another."""
-ALERTMANAGERS = ("alertmanager/alertmanager.yml", "alertmanager/alertmanager.reduced.yml")
+ALERTMANAGERS = (
+    "alertmanager/alertmanager.yml",
+    "alertmanager/alertmanager.reduced.yml",
+    "alertmanager/alertmanager.quiet.yml",
+)
 FOLDERS = ("collector", "prometheus", "alertmanager", "deploy")
 KEYS = {"a collector": {"receivers", "exporters", "processors"}, "Prometheus": {"scrape_configs", "remote_write"}}
 """What tells a configuration from another file, by who reads it."""

@@ -13,12 +13,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast
 
-from relay_otel import _configure, instruments, recording
-from relay_otel._configure import Handle, shutdown
-from relay_otel._version import VERSION as __version__
-from relay_otel.definitions import Merge
-from relay_otel.kinds import Counter, Gauge, Histogram
-from relay_otel.settings import Settings
+try:
+    from relay_otel import _configure, instruments, recording
+    from relay_otel._configure import Handle, shutdown
+    from relay_otel._version import VERSION as __version__
+    from relay_otel.definitions import Merge
+    from relay_otel.kinds import Counter, Gauge, Histogram
+    from relay_otel.settings import Settings
+except ImportError as error:
+    from relay_otel.doctor import unimportable
+
+    unimportable.explain(error)
+    raise
 
 SECONDS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Buckets of a histogram that names none: OpenTelemetry's advice for durations in seconds, shortened."""

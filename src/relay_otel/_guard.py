@@ -120,8 +120,9 @@ class guard:
 
 
 def _after_fork_in_child() -> None:
-    global _lock
+    global _lock, _heard
     _lock = threading.RLock()  # another thread of the parent may have held it at the fork
+    _heard = None  # it may wait for a lock that such a thread held; who hears says so again when it has its own
 
 
 if hasattr(os, "register_at_fork"):

@@ -420,6 +420,7 @@ def read(
         if stage:
             found["environment"], origins["environment"] = stage, "OTEL_RESOURCE_ATTRIBUTES"
     problems += _endpoint_and_protocol(found, origins, unusable)
+    problems += _two_stages(environ, found, origins)
     problems += _misspelt(environ)
     return Settings(**found, origins=origins, unusable=tuple(unusable)), problems
 
@@ -459,6 +460,17 @@ def _shown(value: Any) -> str:
     return repr(without_password(value) if isinstance(value, str) else value)
 
 
+def _two_stages(environ: Mapping[str, str], found: Mapping[str, Any], origins: Mapping[str, str]) -> list[str]:
+    """An environment that stands in the code hides where it really runs; alerts are routed and muted by it."""
+    stage, environment = environ.get("RELAY_STAGE", "").strip(), found.get("environment")
+    if not origins.get("environment", "").startswith("configure") or stage in ("", environment):
+        return []
+    return [
+        f"RELAY_STAGE is {stage!r}, but configure(environment={environment!r}) goes before it; "
+        "take the argument out of the code, and leave it to the variable."
+    ]
+
+
 def _misspelt(environ: Mapping[str, str]) -> list[str]:
     from difflib import get_close_matches  # start-up is counted in milliseconds
 
@@ -466,6 +478,8 @@ def _misspelt(environ: Mapping[str, str]) -> list[str]:
     known = rows.keys() | OTHER_VARIABLES
     problems = []
     for variable in sorted(environ):
+        if variable.startswith("RELAY_STAG") and variable != "RELAY_STAGE":
+            problems.append(f"{variable} is {environ[variable]!r}, which nobody reads; did you mean RELAY_STAGE?")
         if variable.startswith("RELAY_OTEL_") and variable not in known:
             close = get_close_matches(variable, known, 1, 0.8)
             repair = f"did you mean {close[0]}?" if close else "the names are in docs/settings.md."
@@ -478,7 +492,7 @@ def _misspelt(environ: Mapping[str, str]) -> list[str]:
 
 
 def _argument(row: Setting, value: Any) -> Any:
-    """The value as its variable would be read. Arguments are Python found, so numbers and lists are checked here.
+    """The value as its variable would be read. Arguments are Python values, so numbers and lists are checked here.
 
     Raises:
         Unusable: with the sentence that repairs it.

@@ -13,6 +13,7 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import sys
 import threading
 import time
@@ -49,6 +50,14 @@ _VERSIONS = {
 _SERVERS = ("gunicorn.arbiter", "hypercorn.run", "granian", "daphne.server", "uvicorn.server")
 """Modules that serve, the one that makes others' workers first."""
 
+DRAFT = ".new"
+_NAME = re.compile(r"status-(\d+)-(\d+)\.json")
+_DRAFT = re.compile(rf"\.{_NAME.pattern}\.\d+{re.escape(DRAFT)}")
+
+_USER = re.compile(r"(?<=://)[^\s/@'\"]+(?=@)")
+_QUERY = re.compile(r"(?<=\w)(://[^\s?'\"]+)\?[^\s'\"]+")
+_HIDDEN = "..."
+
 Facts = Callable[[], Mapping[str, Any]]
 
 
@@ -82,7 +91,7 @@ class Status:
         """An application was taken over."""
         if len(self._apps) < APPS:
             self._apps.append(told)
-        self.renew()
+            self.renew()
 
     def begin(self, server: Server | None, facts: Facts) -> None:
         """Write it, and from now on whenever something changes.
@@ -117,8 +126,10 @@ class Status:
     def renew_in_child(self) -> None:
         """In a forked child: a file of its own."""
         self._lock = threading.RLock()  # another thread of the parent may have held it at the fork
-        self._forget_ended()
-        self.renew()
+        if self._server is not None:
+            self._forget_ended()
+            self.renew()
+            _guard.hear_with(self.renew)
 
     def _own(self) -> dict[str, Any]:
         return {
@@ -126,8 +137,6 @@ class Status:
             "written": time.time(),
             "pid": os.getpid(),
             "parent": os.getppid(),
-            "argv": shown_words(sys.orig_argv),
-            "executable": sys.executable,
             "path": sys.path,
             "python": sys.version.split()[0],
             "versions": _loaded_versions(),
@@ -136,12 +145,12 @@ class Status:
             "wrapped": "opentelemetry.instrumentation.auto_instrumentation" in sys.modules,
             "instrumentors": self._instrumentors,
             "apps": self._apps,
-            "said": [{"at": at, "text": text} for at, text in _guard.sentences()],
+            "said": [{"at": at, "text": shown_text(text)} for at, text in _guard.sentences()],
         }
 
     def _write(self, server: Server, text: bytes) -> None:
         path = server.path / name_of(me())
-        draft = path.with_name(f".{path.name}.{next(self._drafts)}.new")
+        draft = path.with_name(f".{path.name}.{next(self._drafts)}{DRAFT}")
         try:
             descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             try:
@@ -155,12 +164,12 @@ class Status:
                 os.unlink(draft)
 
     def _forget_ended(self) -> None:
-        """Siblings that were killed left theirs."""
+        """Siblings that were killed left theirs, and a draft if they were killed as they wrote."""
         if self._server is not None:
             with contextlib.suppress(OSError):
-                for process, name in _files(self._server.names()):
+                for process, name in _files(self._server.names(), drafts=True):
                     if not process.is_alive():
-                        (self._server.path / name).unlink()
+                        (self._server.path / name).unlink(missing_ok=True)
 
 
 own = Status()
@@ -171,12 +180,10 @@ def name_of(process: Process) -> str:
     return f"status-{process.pid}-{process.ticks}.json"
 
 
-def _files(names: Sequence[str]) -> Iterator[tuple[Process, str]]:
+def _files(names: Sequence[str], *, drafts: bool = False) -> Iterator[tuple[Process, str]]:
     for name in names:
-        if name.startswith("status-") and name.endswith(".json"):
-            pid, _, ticks = name.removeprefix("status-").removesuffix(".json").partition("-")
-            if pid.isdecimal() and ticks.isdecimal():
-                yield Process(int(pid), int(ticks)), name
+        if found := (_DRAFT if drafts and name.startswith(".") else _NAME).fullmatch(name):
+            yield Process(int(found[1]), int(found[2])), name
 
 
 def living(server: Server) -> list[dict[str, Any]]:
@@ -216,6 +223,11 @@ def shown(value: Any, *, secret: bool = False) -> Any:
     if secret:
         return "set"
     return [without_password(each) for each in value] if isinstance(value, tuple) else without_password(str(value))
+
+
+def shown_text(text: str) -> str:
+    """A sentence with URLs in it: of each neither user nor query."""
+    return _QUERY.sub(rf"\1?{_HIDDEN}", _USER.sub(_HIDDEN, text))
 
 
 def shown_words(words: Sequence[str]) -> list[str]:

@@ -174,6 +174,18 @@ def test_the_reduced_file_is_generated(tmp_path, capsys):
     assert reduced.read_text() == fresh
 
 
+def test_the_quiet_file_tells_nobody():
+    """The same routes and inhibitions; receivers by name, without a way to anybody and without a secret."""
+    ours, quiet = (yaml.safe_load((FOLDER / name).read_text()) for name in (CONFIGS[0], "alertmanager.quiet.yml"))
+
+    assert {name: quiet[name] for name in ("route", "inhibit_rules")} == {
+        name: ours[name] for name in ("route", "inhibit_rules")
+    }
+    assert quiet["receivers"] == [{"name": each["name"]} for each in ours["receivers"]]
+    assert quiet["global"] == {"resolve_timeout": ours["global"]["resolve_timeout"]}
+    assert "_file" not in yaml.safe_dump(quiet)
+
+
 def test_the_soft_launch_needs_a_route_to_developers():
     """Without a route to dev-team there is nobody for the soft launch to send alerts to."""
     text = (FOLDER / "alertmanager.yml").read_text().replace("receiver: dev-team", "receiver: default")

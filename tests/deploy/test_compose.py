@@ -71,6 +71,8 @@ def test_a_laptops_profile_has_all_but_the_app() -> None:
         "grafana:3000": "127.0.0.1:3000",
     }
     assert yaml.safe_load((ROOT / "deploy/compose/no_probe.yml").read_text()) == []
+    usual = services("full")["alertmanager"]["command"]
+    assert {each.replace(".quiet.", ".") for each in told["services"]["alertmanager-local"]["command"]} <= set(usual)
 
 
 def test_two_profiles_at_once_are_refused() -> None:

@@ -18,7 +18,7 @@ from tools.process import ROOT, StackError, tool
 OPERATORS = set("();<>|&")
 HEREDOC = re.compile(r"""(?m)> *(\S+) *<<-? *['"]?(\w+)['"]?\n((?s:.*?))^\2$""")
 """`cat > file <<'END'`: the file, the word, what is written into it."""
-WORDS_OF_SHELL = {"do", "done", "else", "fi", "for", "if", "then", "while", "!", "{", "}"}
+WORDS_OF_SHELL = {"do", "done", "else", "fi", "for", "if", "then", "until", "while", "!", "{", "}"}
 BUILTINS = {
     "cd",
     "echo",

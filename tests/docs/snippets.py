@@ -35,6 +35,7 @@ class Snippets:
             env={
                 **os.environ,
                 "RELAY_OTEL_DATABASE_PING": "false",
+                "RELAY_STAGE": "beta",
                 "OPENAI_API_KEY": "none",
                 "ANTHROPIC_API_KEY": "none",
             },

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -169,6 +173,52 @@ def test_one_page_scraped_by_two_jobs_is_named(rig: Rig) -> None:
     assert "out of Prometheus' configuration" in fault.repair
 
 
+THEIRS = """
+  - job_name: {name}
+    metrics_path: /{name}.txt
+    params: {{token: [hunter2]}}
+    static_configs: [{{targets: ["{address}", "127.0.0.1:{one}", "127.0.0.1:{two}"]}}]
+"""
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+def test_a_prometheus_that_others_use_too(rig: Rig, tmp_path: Path) -> None:
+    """Their targets that are away are one note without their tokens, and what they scrape twice is their affair."""
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.txt").write_text('# TYPE target_info gauge\ntarget_info{service_instance_id="a"} 1\n')
+    handler = functools.partial(Quiet, directory=tmp_path)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as serving:
+        threading.Thread(target=serving.serve_forever, daemon=True).start()
+        address = f"127.0.0.1:{serving.server_port}"
+        jobs = "".join(
+            THEIRS.format(name=name, address=address, one=free_port(), two=free_port()) for name in ("one", "two")
+        )
+        last = "  - job_name: prometheus\n"
+        with prometheus(rig.collector, rig.alertmanager, config={last: f"{jobs.lstrip(chr(10))}\n{last}"}) as scraping:
+
+            def down() -> int:
+                return len(
+                    [1 for name in ("one", "two") for each in scraping.targets(name) if each["health"] == "down"]
+                )
+
+            await_(lambda: 4 == down() or None, "they are not down")
+            rig.come(scraping)
+            await_(lambda: 2 == len(scraping.query("target_info{service_instance_id='a'}")) or None, "nothing is twice")
+            found = look(prometheus_checks.CHECKS, rig.view(scraping))
+        serving.shutdown()
+
+    assert found.faults == {}
+    (said,) = (each.what for each in found.states("note") if each.check == "prometheus-targets")
+    assert said.startswith("Prometheus cannot scrape http://127.0.0.1:") and said.endswith(
+        ", and 3 more: no job of ours."
+    )
+    assert "connection refused" in said
+
+
 @pytest.mark.parametrize(
     ("flags", "check", "repair"),
     [
@@ -256,13 +306,17 @@ def test_a_rule_that_fails_or_is_old_is_named(rig: Rig) -> None:
 
 
 def test_an_environment_that_differs_is_named(rig: Rig) -> None:
-    """Of the running app a fault; where only the doctor's own environment is known, a note."""
-    running = look(prometheus_checks.CHECKS, rig.view(processes=({"pid": 1},)))
+    """Of the running app a fault; where only the doctor's own environment is known, or the app that runs has sent
+    nothing yet, a note: an app elsewhere may have another."""
+    (series,) = rig.prometheus.query("relay_otel_build_info")
+    told, begun = {"pid": 1, "server": series.labels["instance"]}, {"pid": 1, "server": "just-begun"}
+    running = look(prometheus_checks.CHECKS, rig.view(processes=(told,)))
     elsewhere = view(rig.collector.host, {"RELAY_STAGE": "production"}, prometheus=rig.prometheus.url)
     alone = look(prometheus_checks.CHECKS, elsewhere)
-    beside = look(prometheus_checks.CHECKS, replace(elsewhere, processes=({"pid": 1},)))
+    early = look(prometheus_checks.CHECKS, replace(elsewhere, processes=(begun,)))
+    beside = look(prometheus_checks.CHECKS, replace(elsewhere, processes=(told, begun)))
 
-    assert running.faults == {}
+    assert running.faults == {} == early.faults
     assert alone.one("prometheus-environment").state == "note"
     assert beside.faults.keys() == {"prometheus-environment"}
     assert f"say environment {STAGE}, but it is 'production' here" in beside.faults["prometheus-environment"].what

@@ -3,15 +3,39 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from tools.dist import copy_of_sources, python_packages
-from tools.process import clean_environment
+from tools.process import ROOT, clean_environment
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+ALONE = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs /dev/shm && exec "$@"', "sh"]
+"""As if no other test ran an app called shop meanwhile."""
+
+
+def pasted() -> list[str]:
+    """The blocks of the README's start, in order."""
+    section = README.split("\n## Start\n")[1].split("\n## ")[0]
+    return re.findall(r"^```sh\n(.*?)^```$", section, re.M | re.S)
+
+
+@pytest.fixture(scope="module")
+def network() -> Iterator[list[str]]:
+    """A network of its own, in which the usual ports are free: the words that enter it."""
+    name = f"relay-start-{os.getpid()}"
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    try:
+        subprocess.run(["ip", "-n", name, "link", "set", "lo", "up"], check=True)
+        yield ["nsenter", f"--net=/var/run/netns/{name}"]
+    finally:
+        subprocess.run(["ip", "netns", "delete", name], check=False)
 
 
 class Built(NamedTuple):
@@ -28,12 +52,18 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
 
 
 class Environment:
-    """A virtual environment with nothing in it but pip, that finds our wheel where others find it on the index."""
+    """A virtual environment with nothing in it but pip, that finds our wheel where others find it on the index.
 
-    def __init__(self, folder: Path, wheel: Path) -> None:
-        self.folder = folder
-        self._wheels = wheel.parent
-        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    Args:
+        bare: without pip too; the tests' own installs into it, in half the time.
+    """
+
+    def __init__(self, folder: Path, wheel: Path, *, bare: bool = False) -> None:
+        self.folder, self._wheels = folder, wheel.parent
+        subprocess.run([sys.executable, "-m", "venv", *(["--without-pip"] if bare else []), folder], check=True)
+        self._pip = (
+            [sys.executable, "-m", "pip", f"--python={self.python}"] if bare else [str(self.python), "-m", "pip"]
+        )
 
     @property
     def python(self) -> Path:
@@ -49,8 +79,8 @@ class Environment:
             PYTHONWARNINGS="error:::relay_otel",
         )
 
-    def pip(self, *words: str) -> None:
-        self.run(str(self.python), "-m", "pip", "install", "--quiet", *words)
+    def pip(self, *words: str, command: str = "install") -> None:
+        self.run(*self._pip, command, "--quiet", *words)
 
     def run(self, *command: str, status: int = 0, cwd: Path | None = None, **variables: str) -> str:
         """What it prints, on both streams."""

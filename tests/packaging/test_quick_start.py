@@ -4,49 +4,25 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from relay_otel._version import VERSION
-from tests.packaging.conftest import Built
+from tests.packaging.conftest import ALONE, Built, pasted
 from tests.packaging.shell import Shell
 from tools.engine import Engine
-from tools.process import ROOT, await_, clean_environment, tool
+from tools.process import await_, clean_environment, tool
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 IDLE = "int main(int n, char **word) { return n > 1 ? 0 : pause(); }\n"
 """In Grafana's place, whose image cannot be had here: waits for ever, and answers the health check's wget with 0."""
-
-ALONE = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs /dev/shm && exec "$@"', "sh"]
-"""As if no other test ran an app called shop meanwhile."""
 
 
 @pytest.fixture(autouse=True)
 def _engine() -> None:
     if os.environ.get("RELAY_TEST_NO_ENGINE") == "1":
         pytest.skip("RELAY_OTEL_TEST_NO_ENGINE=1: no Docker engine is started")
-
-
-def pasted() -> list[str]:
-    """The blocks of the section, in order."""
-    section = README.split("\n## Start\n")[1].split("\n## ")[0]
-    return re.findall(r"^```sh\n(.*?)^```$", section, re.M | re.S)
-
-
-@pytest.fixture
-def network() -> Iterator[list[str]]:
-    """A network of its own, in which the usual ports are free: the words that enter it."""
-    name = f"relay-start-{os.getpid()}"
-    subprocess.run(["ip", "netns", "add", name], check=True)
-    try:
-        subprocess.run(["ip", "-n", name, "link", "set", "lo", "up"], check=True)
-        yield ["nsenter", f"--net=/var/run/netns/{name}"]
-    finally:
-        subprocess.run(["ip", "netns", "delete", name], check=False)
 
 
 def stand_in(engine: Engine, folder: Path) -> str:

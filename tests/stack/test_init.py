@@ -39,15 +39,19 @@ def test_what_is_written(repository: Path, relay: Relay) -> None:
     found = texts(repository / "ops")
     folders = {path.split("/")[0] for path in found}
     assert folders == {
-        *("relay.yaml", "metrics.yaml", "RELAY.md", "compose.yaml", MANIFEST),
+        *("relay.yaml", "metrics.yaml", "RELAY.md", "compose.yaml", MANIFEST, ".gitignore"),
         *("collector", "prometheus", "alertmanager", "grafana", "runbooks", "deploy"),
     }
     assert not [path for path in found if path.endswith((".draft", ".new", ".png"))]
+    for named in ("secrets/collector.key", "alertmanager/secrets/slack_url"):  # as docs/security.md says, and ours
+        (repository / "ops" / named).parent.mkdir(exist_ok=True)
+        (repository / "ops" / named).touch()
     subprocess.run(["git", "init", "--quiet", "."], cwd=repository, check=True)
     shown = subprocess.run(
         ["git", "status", "--porcelain", "-uall"], cwd=repository, capture_output=True, text=True, check=True
     ).stdout
-    assert "secrets/.gitignore" in shown and "database_url" not in shown
+    assert "secrets/.gitignore" in shown
+    assert not [name for name in ("database_url", "collector.key", "slack_url") if name in shown]
 
 
 def test_the_service_is_theirs(repository: Path, relay: Relay) -> None:
@@ -74,6 +78,29 @@ def test_the_service_is_theirs(repository: Path, relay: Relay) -> None:
     demo = re.compile(r"relay[-_]chat|OPENAI_|provider:8100|`make |\"make |Relay AI")
     assert [f"{path}: {match[0]}" for path, text in texts(ops).items() for match in demo.finditer(text)] == []
     assert demo.search((ROOT / "compose.yaml").read_text())  # the search can find something
+
+
+def test_names_that_yaml_takes_for_something_else(repository: Path, relay: Relay) -> None:
+    """A service called on, environments called 2024 and null: texts everywhere, as any other."""
+    done = relay("stack", "init", "ops", "--service", "on", "--environment", "2024", "--environment", "null")
+
+    assert (done.status, done.err) == (0, "")
+    ops = repository / "ops"
+    assert yaml.safe_load((ops / "compose.yaml").read_text())["name"] == "on"
+    for file, label, value in (("prometheus/targets/probe.yml", "environment", "2024"),):
+        assert [each["labels"][label] for each in yaml.safe_load((ops / file).read_text())] == [value]
+    assert relay("stack", "init", "ops").out == "ops is as it should be\n"
+
+
+def test_a_draft_is_not_left_behind(repository: Path, relay: Relay) -> None:
+    """Where a file cannot be written, what was begun of it is taken away."""
+    (repository / "ops" / "relay.yaml").mkdir(parents=True)  # a folder cannot be replaced by a file
+    (repository / "ops" / "relay.yaml").rmdir()
+    (repository / "ops" / "metrics.yaml").mkdir()
+    done = relay("stack", "init", "ops")
+
+    assert done.status == 1
+    assert [] == [path for path in texts(repository / "ops") if path.endswith(".draft")]
 
 
 def test_targets_reach_the_rules(ops: Path, relay: Relay) -> None:
@@ -258,6 +285,17 @@ def test_routes_of_a_soft_launch_are_made_of_their_routes(ops: Path, relay: Rela
         ("[slack, pagerduty, watchdog]", "[pagerduty]", "leave slack in: three receivers have nothing else"),
         ("dashboards_url: http:", "dashboards_url: ftp:", "write an address, such as http://localhost:3000"),
         ("# runbooks_url: https", "runbooks_url: https://x/ # https", "write the address with {alert} where the name"),
+        (
+            "# app_image: shop:local",
+            'app_image: "x}\\n    privileged: true"',
+            "write an image, such as registry.example",
+        ),
+        (
+            "# runbooks_url: https",
+            "runbooks_url: 'https://x/{alert}\"' # https",
+            "write the address with {alert} where",
+        ),
+        ("dashboards_url: http://localhost:3000", 'dashboards_url: "http://h/\\nx"', "write an address, such as"),
         ("# python: ../shop/", "python: /srv/shop/", "write a path seen from relay.yaml, such as ../shop/metrics.py"),
         ("# slack_channels: {default: ", "slack_channels: {sales: ", "has the unknown key 'sales'"),
     ],
@@ -278,7 +316,8 @@ def test_words_that_cannot_be_used(ops: Path, relay: Relay) -> None:
     done = relay("stack", "init", "ops", "--service", "till")
     assert (done.status, done.err) == (
         2,
-        "relay-otel: ops/relay.yaml is there already, and --service is for a new one; change it in the file.\n",
+        "relay-otel: ops/relay.yaml is there already, and --service is for a new one; change it in the file, "
+        "then run: relay-otel stack init ops\n",
     )
     assert relay("stack", "init", "ops/relay.yaml").err == "relay-otel: ops/relay.yaml is a file; name a folder.\n"
 

@@ -190,6 +190,11 @@ def test_an_edited_module_is_kept(shop: Path, relay: Relay) -> None:
         ("part: orders", "part: Orders!", "write a word in lower case, such as orders: it is a heading"),
         ("emitted_by: browser}", "emitted_by: rules}", "of shelf_views_total is 'rules'; choose app or browser"),
         ("part: stock, merge: max", "part: stock, emitted_by: browser", "browsers send counters and histograms, and"),
+        ("name: stock_items", "name: pass", "pass: no variable of Python can have this name; give the metric another"),
+        ("name: stock_items", "name: gauge", "gauge: no variable of Python can have this name; give the metric"),
+        ("brief: Orders placed.", "brief: Orders */ placed.", "its brief has */ in it, which ends a comment of Type"),
+        ("value: free}", "value: 'fr\"ee'}", "plan: the member 'fr\"ee' has quotes, braces or the like in it; write it"),
+        ("value: free}", "value: 'fr\\ee'}", "has quotes, braces or the like in it; write it without"),
         ("brief: Orders placed.", "brief: Orders placed", "the description is one sentence with a full stop"),
     ],
 )  # fmt: skip

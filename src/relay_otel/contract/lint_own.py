@@ -3,14 +3,20 @@
 First what concerns ours beside theirs, in words for people who do not know our file; then every rule of lint.py.
 """
 
+import keyword
+import re
 from collections.abc import Callable, Iterator
+from typing import get_args
 
 from relay_otel.contract.lint import lint
 from relay_otel.contract.lint_rules import series
 from relay_otel.contract.own import Own
+from relay_otel.definitions import Kind
 
 OURS = "relay_"
 SUFFIXES = ("", "_bucket", "_count", "_sum")
+ODD = re.compile(r"[\"'`\\{}$\x00-\x1f\x7f]")
+"""Not in a member: it stands in Python, TypeScript, YAML, regular expressions and PromQL."""
 
 
 def lint_own(own: Own) -> list[str]:
@@ -54,4 +60,22 @@ def browsers_count_or_time(own: Own) -> Iterator[str]:
             )
 
 
-CHECKS: tuple[Callable[[Own], Iterator[str]], ...] = (names_are_free, attributes_are_free, browsers_count_or_time)
+def words_can_be_written(own: Own) -> Iterator[str]:
+    """What is generated are programs: a name is a variable there, and texts stand in quotes and comments."""
+    for definition in own.alone.definitions:
+        if keyword.iskeyword(definition.name) or definition.name in get_args(Kind):
+            yield f"{definition.name}: no variable of Python can have this name; give the metric another."
+        if "*/" in definition.description:
+            yield f"{definition.name}: its brief has */ in it, which ends a comment of TypeScript; leave that out."
+    for attribute in own.alone.attributes:
+        for member in attribute.label.members:
+            if attribute.key in own.described and ODD.search(member):
+                yield f"{attribute.key}: the member {member!r} has quotes, braces or the like in it; write it without."
+
+
+CHECKS: tuple[Callable[[Own], Iterator[str]], ...] = (
+    names_are_free,
+    attributes_are_free,
+    browsers_count_or_time,
+    words_can_be_written,
+)

@@ -6,7 +6,7 @@ from pathlib import Path
 from relay_otel.contract import lock, render_collector
 from relay_otel.contract.load import Contract
 from relay_otel.contract.render_alert_docs import render_alert_docs
-from relay_otel.contract.render_alertmanager import render_reduced
+from relay_otel.contract.render_alertmanager import render_quiet, render_reduced
 from relay_otel.contract.render_docs import render_docs
 from relay_otel.contract.render_python import render_python
 from relay_otel.contract.render_rules import render_kubernetes, rule_files
@@ -24,11 +24,12 @@ RENDERERS: Mapping[str, tuple[Callable[[Contract], str], str]] = {
     "browser_streams": (render_collector.render_streams, "collector/browser_streams.gen.yaml"),
 }
 
-# What is made of a file that people write: its path -> (what makes the text of its text, where it goes). Left out in a
+# What is made of a file that people write: its path, what makes the text of its text, where it goes. Left out in a
 # project that has no such file.
-DERIVED: Mapping[str, tuple[Callable[[str], str], str]] = {
-    "alertmanager/alertmanager.yml": (render_reduced, "alertmanager/alertmanager.reduced.yml"),
-}
+DERIVED: tuple[tuple[str, Callable[[str], str], str], ...] = (
+    ("alertmanager/alertmanager.yml", render_reduced, "alertmanager/alertmanager.reduced.yml"),
+    ("alertmanager/alertmanager.yml", render_quiet, "alertmanager/alertmanager.quiet.yml"),
+)
 
 
 def targets(contract: Contract, root: Path) -> list[str]:
@@ -53,9 +54,7 @@ def generate(contract: Contract, root: Path) -> list[str]:
 
 def _rendered(contract: Contract, root: Path) -> list[tuple[str, str]]:
     derived = [
-        (target, derive(text))
-        for source, (derive, target) in DERIVED.items()
-        if (text := _text(root / source)) is not None
+        (target, derive(text)) for source, derive, target in DERIVED if (text := _text(root / source)) is not None
     ]
     always = [(target, render(contract)) for render, target in RENDERERS.values()]
     kept = f"contract/{lock.NAME}"

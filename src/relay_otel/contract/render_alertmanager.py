@@ -1,4 +1,4 @@
-"""alertmanager.yml in; the same configuration with the routes of a soft launch out.
+"""alertmanager.yml in; the same configuration with the routes of a soft launch out, or with nobody to tell.
 
 While thresholds are tuned only two things may wake somebody: users get no answer, or the error budget burns. All other
 alerts go to the developers' channel. Sources and Watchdog stay where they are, as do receivers and inhibitions.
@@ -42,6 +42,23 @@ def render_reduced(text: str) -> str:
     reduced = {**developers, "matchers": [f'alertname!~"{URGENT}"', 'severity!="none"']}
     config["route"]["routes"] = [*routes[:first], reduced, *routes[first:]]
     return HEAD + as_yaml(config)
+
+
+QUIET = """\
+# Generated from alertmanager/alertmanager.yml by "make generate". Do not edit.
+# Nobody is told: alerts are grouped, routed and muted as there, and seen in Alertmanager itself. For a laptop, which
+# has no secrets of Slack and PagerDuty (the profile local of compose.yaml).
+# amlint: disable-file=wait-exceeds-interval,inhibit-no-equal
+
+"""
+
+
+def render_quiet(text: str) -> str:
+    """The text of alertmanager.quiet.yml: receivers by name, without a way to anybody."""
+    config = yaml.safe_load(text)
+    config["global"] = {name: value for name, value in config["global"].items() if name == "resolve_timeout"}
+    config["receivers"] = [{"name": receiver["name"]} for receiver in config["receivers"]]
+    return QUIET + as_yaml(config)
 
 
 def _names_alerts(route: Mapping[str, Any]) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 from relay_otel.doctor import exposition
 from relay_otel.doctor.findings import Finding, fault, good, note, unknown
+from relay_otel.doctor.hiding import Hiding
 from relay_otel.doctor.packages import installed
 from relay_otel.doctor.settings import parts
 from relay_otel.doctor.view import Check, View
@@ -38,11 +39,11 @@ def processes(view: View) -> Iterator[Finding]:
 
 def said(view: View) -> Iterator[Finding]:
     """What the processes have said on stderr that is not seen by another check."""
-    seen = set(view.problems)
+    seen, hide = set(view.problems), Hiding(view.environ)
     for text in dict.fromkeys(str(each["text"]) for told in view.processes for each in told.get("said", ())):
         if text in seen or text.startswith("configure("):
             continue
-        what, repair = parts(text)
+        what, repair = parts(hide(text))
         yield note("app-said", f"It said: {what}", "", repair)
 
 

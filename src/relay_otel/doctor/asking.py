@@ -6,15 +6,24 @@ Everything here ends in time, whatever the other side does: who takes a connecti
 from __future__ import annotations
 
 import http.client
+import ipaddress
 import os
 import ssl
 import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
-from urllib.request import Request, urlopen
+from urllib.request import (
+    BaseHandler,
+    HTTPRedirectHandler,
+    HTTPSHandler,
+    OpenerDirector,
+    ProxyHandler,
+    Request,
+    build_opener,
+)
 
 from relay_otel.operations.prometheus_api import address
 
@@ -60,10 +69,10 @@ def ask(
     end = time.monotonic() + BODY_SECONDS
     try:
         request = Request(whole, data, {**who, **(headers or {})})
-        context = _trust(environ) if parts.scheme == "https" else None
+        more = [HTTPSHandler(context=_trust(environ))] if parts.scheme == "https" else []
         began = time.time()
         try:
-            with urlopen(request, timeout=seconds, context=context) as answer:
+            with opener(url, _Redirects(), *more).open(request, timeout=seconds) as answer:
                 return _read(answer, answer.status, began, end)
         except HTTPError as error:
             with error:
@@ -78,20 +87,57 @@ def ask(
         return Silence(_words(error))
 
 
+def opener(url: str, *handlers: BaseHandler, here: bool = False) -> OpenerDirector:
+    """A proxy of the user's is not meant for a server on this machine.
+
+    Args:
+        here: it is on this machine, whatever its address looks like.
+    """
+    direct = [ProxyHandler({})] if here or _is_loopback(urlsplit(url).hostname or "") else []
+    return build_opener(*handlers, *direct)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class _Redirects(HTTPRedirectHandler):
+    """Passwords and tokens go to whom they are for: who is sent elsewhere leaves them behind."""
+
+    def redirect_request(self, req: Request, *rest: Any) -> Request | None:
+        new = super().redirect_request(req, *rest)
+        if new is not None and (new.type, new.host) != (req.type, req.host):
+            new.remove_header("Authorization")
+        return new
+
+
+def body_of(answer: http.client.HTTPResponse | HTTPError, end: float) -> bytes:
+    """All of it, however slowly it comes, until ``end`` of the monotonic clock.
+
+    Raises:
+        TimeoutError: it is longer, or goes on for ever.
+    """
+    parts: list[bytes] = []
+    size = 0
+    while part := answer.read1(65_536):  # read() would wait for so many bytes
+        parts.append(part)
+        size += len(part)
+        if time.monotonic() > end or size > BODY_BYTES:
+            raise TimeoutError
+    return b"".join(parts)
+
+
 def _late(seconds: float) -> Silence:
     return Silence(f"no answer within {seconds:g} s", hung=True)
 
 
 def _read(answer: http.client.HTTPResponse | HTTPError, status: int, began: float, end: float) -> Answer:
     middle = (began + time.time()) / 2
-    parts: list[bytes] = []
-    size = 0
-    while part := answer.read(65_536):
-        parts.append(part)
-        size += len(part)
-        if time.monotonic() > end or size > BODY_BYTES:
-            raise TimeoutError
-    return Answer(status, b"".join(parts).decode(errors="replace"), _ahead(answer.headers.get("date"), middle))
+    body = body_of(answer, end)
+    return Answer(status, body.decode(errors="replace"), _ahead(answer.headers.get("date"), middle))
 
 
 def _ahead(date: str | None, now: float) -> float | None:

@@ -43,12 +43,13 @@ def check(view: View) -> Iterator[Finding]:
         yield unknown("clock", "no clock could be compared with this machine's: nobody answers.")
         return
     wrong = [clock for clock in clocks if abs(clock.ahead) > WRONG_SECONDS]
-    spread = max(clock.ahead for clock in clocks) - min(clock.ahead for clock in clocks)
-    if len(clocks) > 1 and wrong == clocks and spread < NOTED_SECONDS:
-        others = ", ".join(clock.where for clock in clocks)
+    # An app that runs here goes by this machine's clock too.
+    others = [clock for clock in clocks if clock.who != "app" or not view.processes]
+    if len(others) > 1 and wrong == others and _spread(others) < NOTED_SECONDS:
+        named = ", ".join(clock.where for clock in others)
         yield fault(
             "clock-here",
-            f"this machine's clock is {_off(-clocks[0].ahead)} all others ({others}).",
+            f"this machine's clock is {_off(-others[0].ahead)} all others ({named}).",
             WHY,
             f"set this machine's clock by NTP: {REPAIR.partition(': ')[2]}.",
         )
@@ -78,7 +79,7 @@ def _clocks(view: View) -> Iterator[Clock]:
         pass
     if view.alertmanager is not None:
         yield from _by_date("alertmanager", "Alertmanager at", view, f"{view.alertmanager.rstrip('/')}/-/ready")
-    if view.app is not None:
+    if view.app is not None and view.settings.prometheus:  # elsewhere the request would be counted
         yield from _by_date("app", "the app at", view, f"{view.app.rstrip('/')}{view.settings.metrics_path}")
 
 
@@ -99,6 +100,10 @@ def _collector(view: View) -> Clock | None:
         for clock in _by_date("collector", "the collector at", view, url):
             return clock
     return None
+
+
+def _spread(clocks: list[Clock]) -> float:
+    return max(clock.ahead for clock in clocks) - min(clock.ahead for clock in clocks)
 
 
 def _off(seconds: float) -> str:

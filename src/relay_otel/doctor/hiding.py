@@ -5,20 +5,18 @@ For texts that are not ours: the last lines of an app's stderr, and what a drive
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from relay_otel.settings import SECRET_WORDS
+from relay_otel.status import shown_text
 
 SHORTEST = 4
 """Shorter values (1, on) stand in every text."""
 
 HIDDEN = "..."
 _SCHEMES = frozenset({"basic", "bearer"})
-_USER = re.compile(r"(?<=://)[^\s/@'\"]+(?=@)")
-_QUERY = re.compile(r"(?<=\w)(://[^\s?'\"]+)\?[^\s'\"]+")
 
 
 class Hiding:
@@ -39,7 +37,7 @@ class Hiding:
     def __call__(self, text: str) -> str:
         for secret in self._secrets:
             text = text.replace(secret, HIDDEN)
-        return _QUERY.sub(rf"\1?{HIDDEN}", _USER.sub(HIDDEN, text))
+        return shown_text(text)
 
 
 def _parts(value: str) -> set[str]:

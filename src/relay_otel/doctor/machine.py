@@ -1,13 +1,15 @@
 """This machine in; the living processes of a service, what they listen on, and what ended ones left, out.
 
-Needs /proc for sockets, sessions and other processes' environments: elsewhere less is found.
+Needs /proc for sockets, descent and other processes' environments: elsewhere less is found.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +17,9 @@ from relay_otel import runtime, status
 from relay_otel.doctor.view import Left
 from relay_otel.export.workers import has_unsent
 from relay_otel.runtime import Server
+
+PR_SET_CHILD_SUBREAPER = 36
+"""Of linux/prctl.h."""
 
 
 class Listener(NamedTuple):
@@ -71,19 +76,34 @@ def environment(pid: int) -> dict[str, str] | None:
     return {name: value for name, _, value in pairs} if text else None
 
 
-def session(pid: int) -> int | None:
-    """The session that a process belongs to; None: it is gone, or nobody's."""
-    try:
-        return os.getsid(pid)
-    except (OSError, AttributeError):
-        return None
-
-
-def of_session(leader: int) -> list[int]:
-    """The processes of a session; only its leader where that cannot be known."""
+def descendants(of: int) -> set[int]:
+    """Processes that one has made, and theirs, in whatever sessions; none where that cannot be known."""
+    parents: dict[int, int] = {}
     with contextlib.suppress(OSError):
-        return [int(name) for name in os.listdir("/proc") if name.isdecimal() and session(int(name)) == leader]
-    return [leader]
+        parents = {int(name): parent(int(name)) or 0 for name in os.listdir("/proc") if name.isdecimal()}
+    found: set[int] = set()
+    newest = {of}
+    while newest:
+        newest = {pid for pid, made_by in parents.items() if made_by in newest} - found
+        found |= newest
+    return found
+
+
+@contextlib.contextmanager
+def adopting() -> Iterator[None]:
+    """Within it, who outlives its parent among this process's descendants is its child, as it would be init's.
+
+    So daemons stay descendants. Of Linux; elsewhere nothing happens. See man 2 prctl.
+    """
+    prctl = getattr(ctypes.CDLL(None), "prctl", None) if sys.platform == "linux" else None
+    if prctl is None:
+        yield
+        return
+    prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    try:
+        yield
+    finally:
+        prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
 def parent(pid: int) -> int | None:

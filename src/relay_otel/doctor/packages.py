@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterable, Iterator
-from importlib.metadata import Distribution, distributions
-
-from packaging.requirements import InvalidRequirement, Requirement
+from importlib.metadata import Distribution
 
 from relay_otel.doctor.findings import Finding, fault, good, note
+from relay_otel.doctor.fitting import fitting, found_in
 from relay_otel.doctor.view import Check, View
 from relay_otel.export.senders import PACKAGES
-
-ASKED = ("relay-otel", "fastapi", "genai-prices")
-"""Besides OpenTelemetry's: whose requirements are read."""
 
 SHOWN = ("relay-otel", "opentelemetry-sdk", "opentelemetry-instrumentation", "fastapi", "starlette", "sqlalchemy")
 WRAPPER = "opentelemetry-instrument"
@@ -23,12 +18,7 @@ WRAPPER = "opentelemetry-instrument"
 def installed(view: View) -> dict[str, Distribution]:
     """By name, where the app looks for modules; where this command does, if no app is known."""
     path = next((told["path"] for told in view.processes if told.get("path")), sys.path)
-    found: dict[str, Distribution] = {}
-    for each in distributions(path=[entry for entry in path if entry]):
-        name = each.metadata["Name"]
-        if name:
-            found.setdefault(_normal(name), each)
-    return found
+    return found_in(path)
 
 
 def versions(view: View) -> Iterator[Finding]:
@@ -48,34 +38,9 @@ def versions(view: View) -> Iterator[Finding]:
                 )
 
 
-def fitting(view: View) -> Iterator[Finding]:
+def fit(view: View) -> Iterable[Finding]:
     """Whether versions meet what each package asks of the others."""
-    there, found = installed(view), False
-    for name, asking in sorted(there.items()):
-        if name not in ASKED and not name.startswith("opentelemetry-"):
-            continue
-        wrong = [need for need in _needs(asking) if _normal(need.name) in there and not _meets(need, there)]
-        missing = [need for need in _needs(asking) if _normal(need.name) not in there]
-        if wrong:
-            found = True
-            has = " and ".join(f"{n.name}{n.specifier} ({there[_normal(n.name)].version} is installed)" for n in wrong)
-            names = " ".join(dict.fromkeys([name, *(_normal(need.name) for need in wrong)]))
-            yield fault(
-                "packages-fit",
-                f"Package {name} {asking.version} needs {has}.",
-                "OpenTelemetry's packages are made for one another: others raise at import, or tell names apart.",
-                f"Run `pip install --upgrade {names}` without pins for some of them, then `pip check`.",
-            )
-        for need in missing:
-            found = True
-            yield fault(
-                "packages-missing",
-                f"Package {name} {asking.version} needs {need.name}, which is not installed.",
-                "It raises at import, or leaves out what it needs it for.",
-                f"Run `pip install '{need.name}{need.specifier}'`.",
-            )
-    if not found:
-        yield good("packages-fit", "The versions of OpenTelemetry's packages fit together.")
+    return fitting(installed(view))
 
 
 def chosen(view: View) -> Iterator[Finding]:
@@ -149,25 +114,4 @@ def distribution(view: View) -> Iterable[Finding]:
         )
 
 
-def _needs(asking: Distribution) -> list[Requirement]:
-    found = []
-    for text in asking.requires or ():
-        try:
-            need = Requirement(text)
-        except InvalidRequirement:
-            continue
-        if need.marker is None or need.marker.evaluate({"extra": ""}):
-            found.append(need)
-    return found
-
-
-def _meets(need: Requirement, there: dict[str, Distribution]) -> bool:
-    return need.specifier.contains(there[_normal(need.name)].version, prereleases=True)
-
-
-def _normal(name: str) -> str:
-    """https://packaging.python.org/en/latest/specifications/name-normalization/"""
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
-CHECKS: tuple[Check, ...] = (versions, fitting, chosen, distribution)
+CHECKS: tuple[Check, ...] = (versions, fit, chosen, distribution)

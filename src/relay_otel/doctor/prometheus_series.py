@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from relay_otel.doctor import pages
 from relay_otel.doctor.findings import Finding, fault, good, note
-from relay_otel.doctor.mark import MARKED
+from relay_otel.doctor.mark import MARKED, Mark
 from relay_otel.doctor.prometheus_state import Api
 from relay_otel.doctor.prometheus_targets import Part
 from relay_otel.doctor.view import View
@@ -61,7 +61,7 @@ def _environment(view: View, api: Api) -> Iterator[Finding]:
     service = view.service or view.settings.service_name
     if service is None:
         return
-    which = f"{RELAY_OTEL_BUILD_INFO.name}{{job={_quoted(service)}}}"
+    which = f"{RELAY_OTEL_BUILD_INFO.name}{{job={_quoted(Mark(view).job)}}}"
     found = {each.labels.get("environment", ""): each.value for each in api.query(f"count by (environment) ({which})")}
     if not found:
         yield note(
@@ -75,7 +75,7 @@ def _environment(view: View, api: Api) -> Iterator[Finding]:
         return
     others = ", ".join(sorted(found))
     what = f"the series of {service} say environment {others}, but it is {ours!r} here"
-    if view.processes:
+    if _come_from_here(view, api, which):
         yield fault(
             "prometheus-environment",
             f"{what}, by the app that runs.",
@@ -86,6 +86,17 @@ def _environment(view: View, api: Api) -> Iterator[Finding]:
         yield note(
             "prometheus-environment", f"{what}.", "", "run the doctor with the app's RELAY_STAGE to compare the two."
         )
+
+
+def _come_from_here(view: View, api: Api, which: str) -> bool:
+    """Whether some of these series are of the processes that run here. One that has just begun has sent none: what is
+    there may be of an app elsewhere, in another environment."""
+    servers = "|".join(sorted({re.escape(str(told["server"])) for told in view.processes if told.get("server")}))
+    if not servers:
+        return False
+    by_collector = f"{which.removesuffix('}')},instance=~{_quoted(servers)}}}"
+    itself = f"{which} and on (job, instance) target_info{{service_instance_id=~{_quoted(servers)}}}"
+    return bool(api.query(f"{by_collector} or {itself}"))
 
 
 def _samples(view: View, api: Api) -> Iterator[Finding]:

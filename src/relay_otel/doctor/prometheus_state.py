@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from relay_otel.doctor.asking import SECONDS
 from relay_otel.operations.prometheus_api import PrometheusApi, PrometheusError
+from relay_otel.status import shown_text
 
 __all__ = ["Api", "PrometheusError", "Target"]
 
@@ -66,7 +67,7 @@ class Api(PrometheusApi):
                 str(each.get("scrapePool", "")),
                 str(each.get("scrapeUrl", "")),
                 {"up": True, "down": False}.get(str(each.get("health", ""))),
-                str(each.get("lastError", "")),
+                shown_text(str(each.get("lastError", ""))),  # Go's errors have the whole URL in them
                 dict(each.get("labels") or {}),
                 str(each.get("scrapeInterval", "")),
             )

@@ -11,6 +11,7 @@ from relay_otel.doctor import pages
 from relay_otel.doctor.findings import Finding, fault, good, note
 from relay_otel.doctor.prometheus_state import Api, Target
 from relay_otel.doctor.view import View
+from relay_otel.instruments import RELAY_OTEL_BUILD_INFO
 from relay_otel.values import without_password
 
 Part = Callable[[View, Api], Iterable[Finding]]
@@ -21,12 +22,16 @@ OURS = ("collector-apps", "collector-browser", "collector-flags", "collector", "
 SCRAPE_SECONDS = 30.0
 """Rules look at one minute, which must hold two scrapes; ours has four."""
 
+SERVERS = f"target_info and on (job, instance) {RELAY_OTEL_BUILD_INFO.name}"
+"""Of relay-otel's: a Prometheus may have a hundred thousand of others'."""
+
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 
 def _targets(view: View, api: Api) -> Iterator[Finding]:
     targets = api.targets()
     down = [each for each in targets if each.up is False]
+    others = []
     for each in down:
         what = f"Prometheus cannot scrape {without_password(each.url)} of the job {each.pool} ({each.error})"
         if each.pool in OURS or each.url in pages.of_series(view, []):
@@ -37,7 +42,10 @@ def _targets(view: View, api: Api) -> Iterator[Finding]:
                 _repair(each),
             )
         else:
-            yield note("prometheus-targets", f"{what}; it is no job of ours.")
+            others.append(what)
+    if others:  # of a Prometheus that many share there may be hundreds
+        more = f", and {len(others) - 1} more" if len(others) > 1 else ""
+        yield note("prometheus-targets", f"{others[0]}{more}: no job of ours.")
     up = [each for each in targets if each.up]
     if not targets:
         yield fault(
@@ -98,7 +106,7 @@ def _two_jobs(view: View, api: Api) -> Iterator[Finding]:
     """One page scraped by two jobs, or one server seen on two paths."""
     targets = api.targets()
     found = list(_twice(targets))
-    found += _two_paths(targets, [each.labels for each in api.query("target_info")])
+    found += _two_paths(targets, [each.labels for each in api.query(SERVERS)])
     yield from found
     if not found:
         yield good("prometheus-two-jobs", "every series comes to Prometheus on one way.")

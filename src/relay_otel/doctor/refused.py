@@ -64,6 +64,9 @@ def explain(view: View, refusal: Refusal) -> Finding:
             "look into the collector's log: 503 and RESOURCE_EXHAUSTED are its memory limit, 4xx what it cannot read.",
         )
     ports = spoken(host, port, *USUAL)
+    if ports[port] is _ours_and_theirs(settings)[1]:
+        # Of a name with several addresses gRPC tells what the last one said: nobody listens at [::1].
+        return _protocol(settings, ports)
     if ports[port] is Spoken.SILENT or why == TIMED_OUT:
         return fault(
             "collector-reachable",
@@ -71,7 +74,7 @@ def explain(view: View, refusal: Refusal) -> Finding:
             LOST,
             "restart the collector, and look whether a proxy or firewall stands between.",
         )
-    if why == REFUSED and (better := _elsewhere(settings, host, port, ports)):
+    if why == REFUSED and ports[port] is Spoken.NOTHING and (better := _elsewhere(settings, host, port, ports)):
         return better
     return fault(
         "collector-reachable",
@@ -101,7 +104,7 @@ def _protocol(settings: Settings, ports: dict[int, Spoken]) -> Finding:
 
 def _elsewhere(settings: Settings, host: str, port: int, ports: dict[int, Spoken]) -> Finding | None:
     """Nobody listens where we send, but next to it."""
-    ours, theirs = (Spoken.GRPC, Spoken.HTTP) if settings.protocol == "grpc" else (Spoken.HTTP, Spoken.GRPC)
+    ours, theirs = _ours_and_theirs(settings)
     usual, other = (GRPC_PORT, HTTP_PORT) if settings.protocol == "grpc" else (HTTP_PORT, GRPC_PORT)
     endpoint = named(settings, "endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT")
     if ports.get(usual) is ours:
@@ -120,6 +123,10 @@ def _elsewhere(settings: Settings, host: str, port: int, ports: dict[int, Spoken
         LOST,
         repair,
     )
+
+
+def _ours_and_theirs(settings: Settings) -> tuple[Spoken, Spoken]:
+    return (Spoken.GRPC, Spoken.HTTP) if settings.protocol == "grpc" else (Spoken.HTTP, Spoken.GRPC)
 
 
 def _told(ports: dict[int, Spoken], *but: int) -> str:

@@ -100,8 +100,11 @@ def run(_: Settings, words: argparse.Namespace) -> int:
     except (Refused, CannotStart) as refused:
         print(f"relay-otel: {refused}", file=sys.stderr)
         return 2
-    except BrokenPipeError:
-        return 0
+    except BrokenPipeError:  # whoever read it has seen enough; what is left would be said at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return 130
 
 
 def _look(words: argparse.Namespace, report: Report, environ: Mapping[str, str]) -> int:
@@ -112,7 +115,9 @@ def _look(words: argparse.Namespace, report: Report, environ: Mapping[str, str])
         begun: list[Finding] = []
         started = None
         if words.app_command:
-            started = ending.enter_context(Started(words.app_command, environ, given.runtime_dir))
+            # Of /metrics no request is counted; where that is off, one for a health page is in no objective.
+            asked = given.metrics_path if given.prometheus else next(iter(given.health_paths), "/")
+            started = ending.enter_context(Started(words.app_command, environ, given.runtime_dir, asked))
             begun = [started.wait()]
         view = view_of(words, environ, started, left)
         for name, checks in GROUPS.items():
@@ -213,7 +218,7 @@ def _pages(url: str | None, processes: Sequence[Mapping[str, Any]], settings: Se
         listeners.sort(key=lambda each: each.port in ports)  # that for metrics alone last
         answers = []
         for each in listeners[:LISTENERS]:
-            page = scrape.look(f"{each.url}{settings.metrics_path}", settings.metrics_token)
+            page = scrape.look(f"{each.url}{settings.metrics_path}", settings.metrics_token, here=True)
             answers.append(page)
             if not page.problem:
                 break

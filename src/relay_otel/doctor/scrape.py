@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.error import HTTPError, URLError
-from urllib.parse import urlsplit
-from urllib.request import HTTPRedirectHandler, OpenerDirector, ProxyHandler, Request, build_opener
+from urllib.request import HTTPRedirectHandler, Request
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from relay_otel.doctor.asking import BODY_SECONDS, body_of, opener
 from relay_otel.values import without_password
 
 SECONDS = 5.0
@@ -58,13 +59,17 @@ class _NoRedirect(HTTPRedirectHandler):
         """A token goes where it was meant to go."""
 
 
-def look(url: str, token: str | None = None) -> Page:
-    """Read it once, and once more as a stranger."""
+def look(url: str, token: str | None = None, *, here: bool = False) -> Page:
+    """Read it once, and once more as a stranger.
+
+    Args:
+        here: it is on this machine, whatever its address looks like.
+    """
     shown = without_password(url)
-    status, text = _get(url, {"authorization": f"Bearer {token}"} if token else {})
+    status, text = _get(url, {"authorization": f"Bearer {token}"} if token else {}, here)
     if status is None:
         return Page(shown, None, text)
-    stranger, _ = _get(url, STRANGER)
+    stranger, _ = _get(url, STRANGER, here)
     if status != 200:
         return Page(shown, status, f"answers {status}", stranger=stranger)
     try:
@@ -78,10 +83,11 @@ def look(url: str, token: str | None = None) -> Page:
     return Page(shown, status, "", dict(re.findall(r"(?m)^# TYPE (\S+) (\S+)$", text)), samples, stranger)
 
 
-def _get(url: str, headers: Mapping[str, str]) -> tuple[int | None, str]:
+def _get(url: str, headers: Mapping[str, str], here: bool) -> tuple[int | None, str]:
+    end = time.monotonic() + BODY_SECONDS
     try:
-        with _opener(url).open(Request(url, headers=dict(headers)), timeout=SECONDS) as answer:
-            return answer.status, answer.read().decode(errors="replace")
+        with opener(url, _NoRedirect(), here=here).open(Request(url, headers=dict(headers)), timeout=SECONDS) as answer:
+            return answer.status, body_of(answer, end).decode(errors="replace")
     except HTTPError as error:
         error.close()
         return error.code, ""
@@ -92,12 +98,6 @@ def _get(url: str, headers: Mapping[str, str]) -> tuple[int | None, str]:
         return None, f"does not answer by HTTP ({type(error).__name__})"
 
 
-def _opener(url: str) -> OpenerDirector:
-    local = (urlsplit(url).hostname or "") in ("localhost", "127.0.0.1", "::1")
-    # A proxy of the user's is not meant for a server on this machine.
-    return build_opener(_NoRedirect, *([ProxyHandler({})] if local else []))
-
-
 def reachable(url: str) -> bool:
-    """Whether anybody answers there by HTTP, whatever it is. Asks for a path that is counted nowhere."""
-    return _get(f"{url}/metrics", {})[0] is not None
+    """Whether anybody on this machine answers there by HTTP, whatever it is."""
+    return _get(url, {}, here=True)[0] is not None

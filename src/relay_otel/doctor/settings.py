@@ -61,7 +61,14 @@ def _problem(sentence: str) -> Finding:
         return fault("settings-port", what, "The other protocol is answered there, so nothing arrives.", repair)
     if "TEMPORALITY_PREFERENCE" in sentence:
         what, _, why = what.partition("; ")
-        return fault("settings-temporality", f"{what}.", f"{_capital(why)}.", repair)
+        return fault("settings-temporality", f"{what}.", _capital(why), repair)
+    if " was called again with " in what:
+        return fault(
+            "settings-unusable",
+            what,
+            "The settings of the first call stay.",
+            "Call configure() once; where opentelemetry-instrument does it first, set their variables instead.",
+        )
     why = "It is passed over, and the default stands in."
     if re.match(r"\w+_PROTOCOL is|configure\(protocol=", sentence):
         return fault("settings-protocol", what, why, repair)

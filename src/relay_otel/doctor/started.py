@@ -1,6 +1,7 @@
 """A command line in; the app that it starts, once it is configured and listens, out; ended again at the end.
 
-It runs in the caller's environment, in a session of its own, by which its workers are known.
+It runs in the caller's environment. What it makes is known by descent, and ends with it: workers, whom a supervisor
+starts in sessions of their own, and daemons.
 """
 
 from __future__ import annotations
@@ -12,14 +13,17 @@ import shlex
 import signal
 import subprocess
 import tempfile
+import threading
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any, BinaryIO, cast
+from collections.abc import Iterator, Mapping, Sequence
+from types import FrameType
+from typing import Any, BinaryIO, NoReturn, cast
 
 from relay_otel import status
 from relay_otel.doctor import machine, scrape
 from relay_otel.doctor.findings import Finding, fault, good, note, unknown
 from relay_otel.doctor.hiding import Hiding
+from relay_otel.siblings import Process
 
 START_SECONDS = 60.0
 """For an app to import what it has, and to listen."""
@@ -45,20 +49,24 @@ class CannotStart(Exception):
 
 
 class Started:
-    """One app. Use it as a context manager: whatever happens, it ends with it."""
+    """One app. Use it as a context manager: whatever happens, it ends with it.
 
-    def __init__(self, words: Sequence[str], environ: Mapping[str, str], wanted: str | None) -> None:
+    Args:
+        wanted: RELAY_OTEL_RUNTIME_DIR.
+        asked: a path of the app's that may be asked for.
+    """
+
+    def __init__(self, words: Sequence[str], environ: Mapping[str, str], wanted: str | None, asked: str) -> None:
         self.words, self.environ = list(words), environ
         self.shown = shlex.join(status.shown_words(words))
-        self._wanted = wanted
+        self._wanted, self._asked = wanted, asked
         self._files = contextlib.ExitStack()
-
-    @property
-    def session(self) -> int:
-        return self._process.pid
 
     def __enter__(self) -> Started:
         self._errors = self._files.enter_context(_anonymous_file())
+        self._files.enter_context(machine.adopting())
+        self._files.enter_context(_ending_by_signals())
+        self._others = machine.descendants(os.getpid())
         try:
             self._process = subprocess.Popen(
                 self.words,
@@ -77,8 +85,10 @@ class Started:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.end()
-        self._files.close()
+        try:
+            self.end()
+        finally:
+            self._files.close()
 
     def wait(self) -> Finding:
         """Until it is configured and listens, or does not come to it."""
@@ -87,11 +97,11 @@ class Started:
         while time.monotonic() < end:
             if self._process.poll() is not None:
                 return self._ended()
-            told, listeners = self.told(), machine.listeners(machine.of_session(self.session))
+            told, listeners = self.told(), machine.listeners(self._living())
             if told and listeners and _are_ready(told, listeners):
                 return good("app-start", f"{self.shown} was started and listens at {listeners[0].url}.")
             # The first request has an app taken over that has no lifespan.
-            answers = [scrape.reachable(each.url) for each in listeners]
+            answers = [scrape.reachable(f"{each.url}{self._asked}") for each in listeners]
             if any(answers):
                 answered = answered or time.monotonic()
                 if time.monotonic() - answered > LATE_SECONDS:
@@ -102,25 +112,45 @@ class Started:
 
     def told(self) -> list[dict[str, Any]]:
         """What its processes say of themselves."""
-        told = machine.living(machine.servers(self._wanted, self.environ))
-        return [each for each in told if machine.session(int(each["pid"])) == self.session]
+        its = self._living()
+        return [each for each in machine.living(machine.servers(self._wanted, self.environ)) if each["pid"] in its]
 
     def end(self) -> Finding:
-        """SIGTERM to it, which takes its workers along, and SIGKILL to what is left after that."""
-        process, killed = self._process, False
-        if process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(END_SECONDS)
-            except subprocess.TimeoutExpired:
-                killed = True
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        """SIGTERM to it, which takes its workers along, and to what it left; SIGKILL to what is there after that."""
+        end = time.monotonic() + END_SECONDS
+        killed = False
+        try:
+            if self._process.poll() is None:
+                self._process.terminate()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(END_SECONDS)
+            _signal(self._living(), signal.SIGTERM)
+            while self._living() and time.monotonic() < end:
+                time.sleep(LOOK_SECONDS)
+        finally:  # also where somebody has no patience: a second Ctrl-C
+            killed = self._kill()
         if killed:
             return note("app-end", f"{self.shown} did not end within {END_SECONDS:g} s of SIGTERM and was killed.",
                         "A deployment would lose what it does then.")  # fmt: skip
         return good("app-end", f"{self.shown} was ended again.")
+
+    def _living(self) -> set[int]:
+        """It and what it made."""
+        made = machine.descendants(os.getpid()) - self._others
+        living = {pid for pid in made if (found := Process.of(pid)) is not None and found.is_alive()}
+        return living | ({self._process.pid} if self._process.poll() is None else set())
+
+    def _kill(self) -> bool:
+        """True: somebody had to be."""
+        killed = False
+        end = time.monotonic() + END_SECONDS
+        while (living := self._living()) and time.monotonic() < end:
+            killed = True
+            _signal(living, signal.SIGKILL)
+            time.sleep(LOOK_SECONDS)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)  # where descent is not known
+        return killed
 
     def _ended(self) -> Finding:
         return fault(
@@ -135,7 +165,7 @@ class Started:
             if listens:
                 return good("app-start", f"{self.shown} was started and is configured.")
             return unknown("app-start", f"{self.shown} is configured, but listened nowhere within {START_SECONDS:g} s.",
-                           "Give the app's address with --app.")  # fmt: skip
+                           "Give the app's address with --app; a worker of a queue has none.")  # fmt: skip
         what = "listens" if listens else f"runs for {START_SECONDS:g} s"
         return fault(
             "app-start",
@@ -157,6 +187,31 @@ class Started:
         descriptor = self._errors.fileno()
         size = os.fstat(descriptor).st_size
         return os.pread(descriptor, size, 0).decode(errors="replace")
+
+
+@contextlib.contextmanager
+def _ending_by_signals() -> Iterator[None]:
+    """Within it, SIGTERM and SIGHUP end this command as Ctrl-C does, and so what it has started."""
+
+    def leave(number: int, frame: FrameType | None) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is signal.SIG_DFL:
+                before[number] = signal.signal(number, leave)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _signal(pids: set[int], number: int) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
 
 
 def _anonymous_file() -> BinaryIO:

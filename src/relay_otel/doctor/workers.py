@@ -105,6 +105,8 @@ def _lacks(path: str) -> bool:
     server = Server(Path(path))
     try:
         return server.lacks(server.names())
+    except FileNotFoundError:  # it has ended meanwhile
+        return False
     except OSError:
         return True
 

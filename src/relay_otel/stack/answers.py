@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import yaml
+
 from relay_otel.contract.fields import ContractError, Fields, read
 from relay_otel.contract.own import Promises
 
@@ -30,6 +32,9 @@ CHANNELS = {"default": "#alerts", "critical": "#critical-alerts", "ops-team": "#
 """Receiver of alertmanager.yml -> its channel unless said."""
 NAME = re.compile(r"[a-z][a-z0-9_-]*")
 """Of a Compose project, and of what is called after it."""
+IMAGE = re.compile(r"[A-Za-z0-9][\w./:@-]*")
+ODD = re.compile(r"[\s\"'{}$\\]")
+"""Not in an address: it stands in YAML, JSON, and within ``${...}`` of Compose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +70,9 @@ def read_answers(file: Path) -> Answers:
         ContractError: the first thing wrong, in one sentence.
     """
     if not file.is_file():
-        raise ContractError(f"{file} is not there; run: relay-otel stack init {file.parent}")
+        below = sorted(file.parent.glob(f"*/{ANSWERS}"))
+        repair = f"name its folder, {below[0].parent}" if below else f"run: relay-otel stack init {file.parent}"
+        raise ContractError(f"{file} is not there; {repair}")
     return _answers(read(file, "the file", KEYS))
 
 
@@ -77,7 +84,7 @@ def _answers(given: Fields) -> Answers:
         service=service,
         environments=_environments(given),
         browser_origins=_origins(given),
-        app_image=given.text("app_image", "") or f"{service}:local",
+        app_image=_image(given, f"{service}:local"),
         receivers=_receivers(given),
         slack_channels=_channels(given),
         dashboards_url=_url(given, "dashboards_url", "http://localhost:3000"),
@@ -140,16 +147,26 @@ def _channels(given: Fields) -> dict[str, str]:
     return found
 
 
+def _image(given: Fields, default: str) -> str:
+    image = given.text("app_image", "") or default
+    if not IMAGE.fullmatch(image):
+        raise given.wrong(
+            "app_image", "write an image, such as registry.example/shop:1.2; RELAY_APP_IMAGE is for others"
+        )
+    return image
+
+
 def _url(given: Fields, key: str, default: str) -> str:
     url = given.text(key, default)
-    if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc or set(url) & set("\"'{}$ "):
+    if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc or ODD.search(url):
         raise given.wrong(key, f"write an address, such as {default}")
     return url.rstrip("/")
 
 
 def _runbooks(given: Fields) -> str:
     url = given.text("runbooks_url", "")
-    if url and ("{alert}" not in url or urlsplit(url).scheme not in ("http", "https")):
+    odd = ODD.search(url.replace("{alert}", ""))
+    if url and ("{alert}" not in url or urlsplit(url).scheme not in ("http", "https") or odd):
         raise given.wrong("runbooks_url", "write the address with {alert} where the name belongs")
     return url
 
@@ -170,15 +187,22 @@ def first_answers(file: Path, service: str, environments: Sequence[str], origins
     given = {"service": service, "environments": dict.fromkeys(environments), "browser_origins": list(origins)}
     _answers(Fields(file, "the file", given, KEYS))
     promised = {"beta": "{availability: 99.5, latency: 99}"}
-    named = "\n".join(f"  {name}: {promised.get(name, '{availability: 99.9, latency: 99}')}" for name in environments)
-    return TEMPLATE.format(service=service, environments=named, origins=json.dumps(list(origins)))
+    usual = "{availability: 99.9, latency: 99}"
+    named = "\n".join(f"  {in_yaml(name)}: {promised.get(name, usual)}" for name in environments)
+    written = in_yaml(service)
+    return TEMPLATE.format(service=service, written=written, environments=named, origins=json.dumps(list(origins)))
+
+
+def in_yaml(word: str) -> str:
+    """A name as it stands in YAML: in quotes where it would be something else, as ``on`` and ``2024`` are."""
+    return word if yaml.safe_load(word) == word else json.dumps(word)
 
 
 TEMPLATE = """\
 # What is yours about this stack; the rest of the folder is made of it. After a change: relay-otel stack init
 # Own metrics are described in metrics.yaml.
 
-service: {service}  # OTEL_SERVICE_NAME of the app: the job of its series, and the name of the Compose project
+service: {written}  # OTEL_SERVICE_NAME of the app: the job of its series, and the name of the Compose project
 
 # Where it runs, as RELAY_STAGE says: percent of good requests over 30 days. compose.yaml runs the first one unless
 # RELAY_STAGE is set; default: stands for every environment that is not named.

@@ -177,9 +177,18 @@ def _ask(folder: Path, words: Sequence[str], report: Report) -> None:
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
     said = " ".join([Path(words[0]).name, *words[1:]])
     if done.returncode:
-        report.faults.append(f"{(done.stdout + done.stderr).strip()}\n{said} refuses it; its words are above.")
+        told = _complaints(done.stdout + done.stderr)
+        known = "\n".join(report.faults)
+        new = [line for line in told if line not in known]
+        report.faults.append("\n".join([*new, f"{said} refuses it; its words are above."]))
     else:
         report.good.append(said)
+
+
+def _complaints(text: str) -> list[str]:
+    """What a tool says that is not about what is good: promtool names every file."""
+    lines = [line.strip() for line in text.splitlines()]
+    return [line for line in lines if line and not re.search(r"\bSUCCESS\b|^Checking |^Found:| rule files$", line)]
 
 
 def _compose(path: str) -> list[str]:

@@ -9,11 +9,14 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from relay_otel._version import VERSION
 from relay_otel.settings import Settings
 from relay_otel.stack.extra import complain, with_extra
+
+if TYPE_CHECKING:
+    from relay_otel.stack.answers import Answers
 
 MANY = 20
 """New files are named up to so many."""
@@ -76,8 +79,12 @@ def _init(settings: Settings, words: argparse.Namespace) -> int:
         return complain(f"{folder} is a file; name a folder.", 2)
     file = folder / answers.ANSWERS
     given = [f"--{name}" for name in ("service", "environment", "origin") if getattr(words, name)]
-    if given and file.exists():
-        return complain(f"{file} is there already, and {given[0]} is for a new one; change it in the file.", 2)
+    if given and file.exists() and not _says(answers.read_answers(file), words):
+        return complain(
+            f"{file} is there already, and {given[0]} is for a new one; change it in the file, then run: "
+            f"relay-otel stack init {folder}",
+            2,
+        )
     if not file.exists():
         service = words.service or naming.service_of(settings, folder)
         text = answers.first_answers(file, service, words.environment or ["production", "beta"], words.origin or [])
@@ -98,6 +105,16 @@ def _init(settings: Settings, words: argparse.Namespace) -> int:
         print(f"made {len(made)} secrets in {folder / secret_files.FOLDER}, which git ignores")
     report(folder, files, words.force)
     return 0
+
+
+def _says(answers: Answers, words: argparse.Namespace) -> bool:
+    """Whether relay.yaml says already what the words do."""
+    there = (
+        (words.service, answers.service),
+        (words.environment, list(answers.environments)),
+        (words.origin, list(answers.browser_origins)),
+    )
+    return all(wanted in (None, found) for wanted, found in there)
 
 
 def report(folder: Path, files: Any, force: bool = False) -> None:

@@ -68,5 +68,8 @@ def write(file: Path, text: str) -> None:
     """All of it or nothing: a collector that is starting must not read half a file."""
     file.parent.mkdir(parents=True, exist_ok=True)
     draft = file.with_name(f".{file.name}.draft")
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, file)
+    try:
+        draft.write_text(text, encoding="utf-8")
+        os.replace(draft, file)
+    finally:
+        draft.unlink(missing_ok=True)  # the disk was full

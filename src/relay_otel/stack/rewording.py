@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from relay_otel.stack.answers import CHANNELS, Answers
+from relay_otel.stack.answers import CHANNELS, Answers, in_yaml
 from relay_otel.stack.sources import StackError
 
 HOME = "https://github.com/relay-ai/relay-otel/blob/main/"
@@ -99,7 +99,7 @@ def _compose(answers: Answers) -> Iterator[Place]:
         "# Docker Compose lays that over this file by itself.\n",
     )
     yield Place("#   --profile demo beside one of them       the language model that the demo app asks\n", "")
-    yield Place("name: relay\n", f"name: {service}\n")
+    yield Place("name: relay\n", f"name: {in_yaml(service)}\n")
     yield Place("${COMPOSE_PROJECT_NAME:-relay}-", f"${{COMPOSE_PROJECT_NAME:-{service}}}-", 2)
     yield Place("${RELAY_APP_IMAGE:-relay-chat:local}", f"${{RELAY_APP_IMAGE:-{answers.app_image}}}")
     yield Place("${OTEL_SERVICE_NAME:-relay-chat}", f"${{OTEL_SERVICE_NAME:-{service}}}")
@@ -133,13 +133,13 @@ def _alertmanager(answers: Answers) -> Iterator[Place]:
 
 def _environment_of(ours: str) -> Callable[[Answers], Iterator[Place]]:
     def places(answers: Answers) -> Iterator[Place]:
-        yield Place(f"environment: {ours}", f"environment: {answers.environment}")
+        yield Place(f"environment: {ours}", f"environment: {in_yaml(answers.environment)}")
 
     return places
 
 
 def _job(answers: Answers) -> Iterator[Place]:
-    yield Place("job: relay-chat", f"job: {answers.service}")
+    yield Place("job: relay-chat", f"job: {in_yaml(answers.service)}")
 
 
 def _same(*places: Place) -> Callable[[Answers], Iterator[Place]]:

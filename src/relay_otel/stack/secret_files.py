@@ -3,6 +3,8 @@
 import secrets
 from pathlib import Path
 
+from relay_otel.stack.manifest import write
+
 FOLDER = "deploy/compose/secrets"
 BYTES = 24
 
@@ -19,7 +21,7 @@ def make_secrets(folder: Path) -> list[str]:
 
     def make(name: str, value: str) -> None:
         if not (folder / name).exists():
-            (folder / name).write_text(value, encoding="utf-8")
+            write(folder / name, value)  # half a password would be taken for one ever after
             (folder / name).chmod(0o444)
             made.append(name)
 
