@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -166,8 +168,21 @@ OPENMETRICS = PLAIN.replace(" orders_total O", " orders O").replace(" orders_tot
     "# HELP waited", 'orders_created{plan="pro",environment="test"} 1.0\n# HELP waited', 1
 ) + "# EOF\n"  # fmt: skip
 
+CREATED = (
+    PLAIN
+    + """\
+# HELP orders_created Orders.
+# TYPE orders_created gauge
+orders_created{plan="pro",environment="test"} 1.7e9
+# HELP waited_seconds_created How long.
+# TYPE waited_seconds_created gauge
+waited_seconds_created{environment="test"} 1.7e9
+"""
+)
+"""As prometheus_client writes start times into the plain format."""
 
-@pytest.mark.parametrize("page", [PLAIN, OPENMETRICS], ids=["text", "OpenMetrics"])
+
+@pytest.mark.parametrize("page", [PLAIN, OPENMETRICS, CREATED], ids=["text", "OpenMetrics", "text with start times"])
 def test_a_page_is_read(page: str) -> None:
     """Both text formats give the same series; start times are none."""
     assert list(from_page(page)) == [
@@ -185,10 +200,48 @@ def test_a_page_is_checked_in_a_test() -> None:
     assert [problem.what for problem in check_page(spoiled, SHOP).problems] == ["value"]
 
 
-def test_no_page_is_an_error() -> None:
-    """What is no page is refused, not taken for an empty one."""
-    with pytest.raises(ValueError, match="<html>"):
-        check_page("<html>\n")
+@pytest.mark.parametrize(
+    "page", ["<html>\n", "# TYPE a histogram\na_bucket 1\n", "# TYPE a histogram\na_bucket{le='x'} 1\n"]
+)
+def test_no_page_is_an_error(page: str) -> None:
+    """What is no page is refused, not taken for an empty one; so is a bucket without a bound."""
+    with pytest.raises(ValueError, match=r"<html>|could not convert|Invalid"):
+        check_page(page)
+
+
+def test_a_start_time_that_is_a_metric_stays_one() -> None:
+    """A gauge of that ending is left out only beside the metric that it belongs to."""
+    assert [Series("user_created", {}, "gauge")] == list(from_page("# TYPE user_created gauge\nuser_created 1\n"))
+
+
+def test_a_page_of_another_program_is_looked_at_once_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred thousand series of thirty metrics that nobody knows cost thirty searches for what is meant."""
+    searched: list[str] = []
+    monkeypatch.setattr(LiveCheck, "_near", lambda self, name: searched.append(name) or "")
+    check = LiveCheck(SHOP)
+    check.add(Series(f"proxy_{number % 30}", {"backend": str(number)}) for number in range(100_000))
+
+    assert 30 == len(searched) == len(check.problems)
+
+
+def test_a_page_is_asked_with_its_query(capsys: pytest.CaptureFixture[str]) -> None:
+    """`/federate?match[]=...` is a page only with its query; what speaks something else is one sentence."""
+    asked: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            for text in (b"HTTP/1.0 200 OK\r\n\r\n# TYPE up gauge\nup 1\n", b"SSH-2.0-x\r\n"):
+                connection, _ = server.accept()
+                with connection:
+                    asked.append(connection.recv(65_536).splitlines()[0])
+                    connection.sendall(text)
+
+        threading.Thread(target=answer, daemon=True).start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/federate?match[]=up"
+        assert [1, 2] == [command(url), command(url)]
+
+    assert asked[0].startswith(b"GET /federate?match[]=up ")
+    assert "is no page of metrics (it does not speak HTTP: BadStatusLine)" in capsys.readouterr().err
 
 
 def send(endpoint: str, delta: bool) -> None:

@@ -85,6 +85,11 @@ class Place:
         with app:
             yield app
 
+    def release(self, package: str) -> str:
+        """The requirement of the one that is installed."""
+        asked = f"from importlib.metadata import version; print(version({package!r}))"
+        return f"{package}=={self.bench.environment.run('python', '-c', asked).strip()}"
+
     def overlay(self, *packages: str) -> dict[str, str]:
         """Packages that are found before those of the environment, as PYTHONPATH has it."""
         folder = self.folder / "overlay"
@@ -107,7 +112,7 @@ class Report:
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory, built: Built, network: list[str]) -> Iterator[Bench]:
     environment = Environment(tmp_path_factory.mktemp("only") / "wheel", built.wheel, bare=True)
-    environment.pip("relay-otel[stack]", "fastapi", "uvicorn")
+    environment.pip("relay-otel[stack,llm]", "fastapi", "uvicorn")
     folder = tmp_path_factory.mktemp("shop")
     environment.run("relay-otel", "stack", "init", "ops", "--service", "shop", "--environment", "beta", cwd=folder)
     with Stack(folder / "ops", network) as stack:
@@ -145,19 +150,19 @@ def changed(old: str, new: str) -> Callable[[Place], Planted]:
 def another_distribution(place: Place) -> Planted:
     """OpenTelemetry's own, beside an app that has no line about telemetry."""
     changed(CONFIGURE, "")(place)
-    asked = "from importlib.metadata import version; print(version('opentelemetry-instrumentation'))"
-    release = place.bench.environment.run("python", "-c", asked).strip()
+    release = place.release("opentelemetry-instrumentation").partition("==")[2]
     return nullcontext(place.overlay(f"opentelemetry-distro=={release}"))
 
 
 @contextmanager
 def no_exporter(place: Place) -> Iterator[Mapping[str, str]]:
     package = "opentelemetry-exporter-otlp-proto-http"
+    release = place.release(package)
     place.bench.environment.pip("--yes", package, command="uninstall")
     try:
         yield {}
     finally:
-        place.bench.environment.pip(package)
+        place.bench.environment.pip("--no-deps", release)
 
 
 def old_sdk(place: Place) -> Planted:
@@ -194,7 +199,6 @@ def scraped_server(place: Place) -> Iterator[Mapping[str, str]]:
 
 def remote_spool(place: Place) -> Planted:
     """By the kernel's table of mounts, replaced for the doctor's process: there is no NFS server here."""
-    place.bench.environment.pip("relay-otel[llm]")
     spool = place.folder / "spool"
     spool.mkdir()
     mounts = Path("/proc/self/mountinfo").read_text()
@@ -205,7 +209,6 @@ def remote_spool(place: Place) -> Planted:
 
 def old_prices(place: Place) -> Planted:
     """The data of last year: the releases that had it do not fit together with this one."""
-    place.bench.environment.pip("relay-otel[llm]")
     (installed,) = place.bench.environment.folder.glob("lib/python3*/site-packages/genai_prices")
     overlay = place.folder / "overlay"
     data = Path(shutil.copytree(installed, overlay / "genai_prices"), "data.py")

@@ -51,7 +51,10 @@ def run(relay: Relay, text: str) -> int:
 def test_the_commands_of_the_stack_run(repository: Path, relay: Relay) -> None:
     """Pasted one after the other into a fresh repository, each ends well."""
     assert run(relay, STACK) == 5
-    assert {" ".join(words[:2]) for words in commands(STACK) if words[0] != "relay-otel"} == {"pip install"}
+    assert {" ".join(words[:2]) for words in commands(STACK) if words[0] != "relay-otel"} == {
+        "docker compose",
+        "pip install",
+    }
 
 
 def test_the_page_on_own_metrics_runs(ops: Path, relay: Relay) -> None:
@@ -70,7 +73,7 @@ async def ask():
 print(asyncio.run(ask()))
 """
     done = subprocess.run(
-        [sys.executable, "-c", "import pytest\n" + blocks(OWN, "python")[0] + ask],
+        [sys.executable, "-c", "import pytest\n" + blocks(OWN, "python")[1] + ask],
         cwd=ops.parent, env=clean_environment(PYTHONPATH=str(ops.parent)), capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert 'orders_total{plan="pro",environment="production"} 1.0\n' in done.stdout

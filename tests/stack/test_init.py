@@ -87,19 +87,17 @@ def test_names_that_yaml_takes_for_something_else(repository: Path, relay: Relay
     assert (done.status, done.err) == (0, "")
     ops = repository / "ops"
     assert yaml.safe_load((ops / "compose.yaml").read_text())["name"] == "on"
-    for file, label, value in (("prometheus/targets/probe.yml", "environment", "2024"),):
-        assert [each["labels"][label] for each in yaml.safe_load((ops / file).read_text())] == [value]
+    probes = yaml.safe_load((ops / "prometheus/targets/probe.yml").read_text())
+    assert [each["labels"]["environment"] for each in probes] == ["2024"]
     assert relay("stack", "init", "ops").out == "ops is as it should be\n"
 
 
 def test_a_draft_is_not_left_behind(repository: Path, relay: Relay) -> None:
     """Where a file cannot be written, what was begun of it is taken away."""
-    (repository / "ops" / "relay.yaml").mkdir(parents=True)  # a folder cannot be replaced by a file
-    (repository / "ops" / "relay.yaml").rmdir()
-    (repository / "ops" / "metrics.yaml").mkdir()
+    (repository / "ops/compose.yaml").mkdir(parents=True)  # a folder cannot be replaced by a file
     done = relay("stack", "init", "ops")
 
-    assert done.status == 1
+    assert (done.status, done.err.count("\n")) == (1, 1) and "Is a directory" in done.err
     assert [] == [path for path in texts(repository / "ops") if path.endswith(".draft")]
 
 
@@ -345,6 +343,19 @@ def test_without_a_stack(repository: Path, relay: Relay, words: tuple[str, str])
     """Where there is no relay.yaml, the command that makes one is named."""
     done = relay(*words)
     assert (done.status, done.err) == (1, "relay-otel: relay.yaml is not there; run: relay-otel stack init .\n")
+
+
+def test_the_first_words_may_be_pasted_again(repository: Path, relay: Relay) -> None:
+    """What relay.yaml says already is no contradiction."""
+    words = ("stack", "init", "ops", "--service", "till", "--environment", "beta")
+
+    assert [relay(*words).status, relay(*words).out] == [0, "ops is as it should be\n"]
+
+
+def test_a_stack_that_is_below_is_named(ops: Path, relay: Relay) -> None:
+    """Who forgets the folder is not told to make a second stack."""
+    done = relay("stack", "diff")
+    assert (done.status, done.err) == (1, "relay-otel: relay.yaml is not there; name its folder, ops\n")
 
 
 def test_a_manifest_that_cannot_be_read(ops: Path, relay: Relay) -> None:

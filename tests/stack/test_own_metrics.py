@@ -193,7 +193,7 @@ def test_an_edited_module_is_kept(shop: Path, relay: Relay) -> None:
         ("name: stock_items", "name: pass", "pass: no variable of Python can have this name; give the metric another"),
         ("name: stock_items", "name: gauge", "gauge: no variable of Python can have this name; give the metric"),
         ("brief: Orders placed.", "brief: Orders */ placed.", "its brief has */ in it, which ends a comment of Type"),
-        ("value: free}", "value: 'fr\"ee'}", "plan: the member 'fr\"ee' has quotes, braces or the like in it; write it"),
+        ("value: free}", "value: 'fr\"ee'}", "plan: the member 'fr\"ee' has quotes, braces or the like in"),
         ("value: free}", "value: 'fr\\ee'}", "has quotes, braces or the like in it; write it without"),
         ("brief: Orders placed.", "brief: Orders placed", "the description is one sentence with a full stop"),
     ],

@@ -71,16 +71,16 @@ class LiveCheck:
         self._ignore = tuple(ignore)
         self._problems: dict[Problem, None] = {}
         self._seen: set[str] = set()
+        self._others: set[str] = set()
 
     def add(self, received: Iterable[Series]) -> None:
         """Look at these too. What is wrong in the same way several times is one problem."""
         for series in received:
             definition = self._definitions.get(series.metric)
             if definition is None:
-                if not self._is_ignored(series.metric):
-                    self._note(
-                        series.metric, "unknown", f"the contract has no such metric; {self._near(series.metric)}"
-                    )
+                if series.metric not in self._others:  # once for its name: another program has a hundred thousand
+                    self._others.add(series.metric)
+                    self._note_unknown(series.metric)
                 continue
             self._seen.add(series.metric)
             for what, sentence in _differences(definition, series):
@@ -117,6 +117,10 @@ class LiveCheck:
 
     def _note(self, metric: str, what: What, sentence: str) -> None:
         self._problems.setdefault(Problem(metric, what, f"{metric}: {sentence}"))
+
+    def _note_unknown(self, name: str) -> None:
+        if not self._is_ignored(name):
+            self._note(name, "unknown", f"the contract has no such metric; {self._near(name)}")
 
     def _is_ignored(self, name: str) -> bool:
         return name == RESOURCE or any(

@@ -7,9 +7,11 @@ import contextlib
 import json
 import sys
 import threading
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
+from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 from relay_otel.contract.live import LiveCheck, emitted
@@ -108,12 +110,16 @@ def _definitions(folder: Path | None) -> tuple[Definition, ...]:
 def _read(page: str) -> str:
     if not page.startswith(("http://", "https://")):
         return Path(page).read_text(encoding="utf-8")
-    url, headers = address(page)
+    bare, headers = address(page)
+    query = urlsplit(page).query  # a page may be asked for a part of it
+    url = f"{bare}?{query}" if query else bare
     try:
         with urlopen(Request(url, headers=headers | {"Accept": "text/plain"}), timeout=10) as answer:
             return str(answer.read().decode())
     except URLError as error:
         raise OSError(str(error.reason)) from None
+    except HTTPException as error:
+        raise OSError(f"it does not speak HTTP: {type(error).__name__}") from None
 
 
 def _place(text: str) -> tuple[str, int]:

@@ -20,14 +20,16 @@ def from_page(text: str) -> Iterator[Series]:
     from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_families
     from prometheus_client.parser import text_string_to_metric_families as plain_families
 
-    families = open_families if text.rstrip().endswith("# EOF") else plain_families
-    for family in families(text):
+    families = list((open_families if text.rstrip().endswith("# EOF") else plain_families)(text))
+    # In the plain format prometheus_client shows when a series began as a gauge of its own.
+    born = {f"{family.name}_created" for family in families if family.type in ("counter", "histogram", "summary")}
+    for family in families:
         if family.type == "histogram":
             yield from _histograms(family)
             continue
         kind = family.type if family.type in ("counter", "gauge") else ""
         for sample in family.samples:
-            if not sample.name.endswith("_created") or family.type == "gauge":
+            if sample.name not in born and (not sample.name.endswith("_created") or family.type == "gauge"):
                 yield Series(sample.name, sample.labels, kind)
 
 
@@ -36,7 +38,7 @@ def _histograms(family: Any) -> Iterator[Series]:
     for sample in family.samples:
         if sample.name == f"{family.name}_bucket":
             labels = {name: value for name, value in sample.labels.items() if name != "le"}
-            bounds.setdefault(tuple(labels.items()), []).append(float(sample.labels["le"]))
+            bounds.setdefault(tuple(labels.items()), []).append(float(sample.labels.get("le", "")))
     for labels_of, edges in bounds.items():
         finite = tuple(edge for edge in edges if edge != float("inf"))
         yield Series(family.name, dict(labels_of), "histogram", None, finite)

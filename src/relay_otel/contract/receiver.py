@@ -16,6 +16,9 @@ from typing import Any, Self
 MOST_BYTES = 16 * 1024 * 1024
 """Of one request, before and after it is unpacked; a collector takes 20 MiB."""
 
+SILENT_SECONDS = 60.0
+"""Until a connection that says nothing is closed; exporters keep theirs from one export to the next."""
+
 PATH = "/v1/metrics"
 
 
@@ -38,7 +41,8 @@ class Receiver:
             ExportMetricsServiceResponse,
         )
 
-        lock = threading.Lock()
+        self._lock, self._ended = threading.Lock(), False
+        receiver = self
 
         def read(body: bytes, kind: str) -> Any:
             request = ExportMetricsServiceRequest()
@@ -50,6 +54,7 @@ class Receiver:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            timeout = SILENT_SECONDS
 
             def do_POST(self) -> None:
                 size = self.headers.get("content-length", "")
@@ -68,8 +73,9 @@ class Receiver:
                     request = read(body, kind)
                 except Exception:  # what a stranger sends may be wrong in any way
                     return self._answer(HTTPStatus.BAD_REQUEST, "", b"")
-                with lock:
-                    take(request)
+                with receiver._lock:
+                    if not receiver._ended:
+                        take(request)
                 json = kind == "application/json"
                 answer = b"{}" if json else ExportMetricsServiceResponse().SerializeToString()
                 self._answer(HTTPStatus.OK, kind if json else "application/x-protobuf", answer)
@@ -96,6 +102,8 @@ class Receiver:
     def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._server.server_close()
+        with self._lock:  # requests under way end later, and are not taken any more
+            self._ended = True
 
 
 def _unpacked(body: bytes) -> bytes:

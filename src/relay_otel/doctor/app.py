@@ -19,6 +19,10 @@ CONTRIB = "opentelemetry.instrumentation.fastapi"
 
 def processes(view: View) -> Iterator[Finding]:
     """Which processes are looked at, and how they were configured."""
+    settings = view.settings
+    if not view.processes and not (settings.otlp or settings.prometheus):
+        yield note("app-processes", "No process tells of itself, since metrics are off by the settings.")
+        return
     if not view.processes:
         wanted = f" of {view.service}" if view.service else ""
         others = f" These run: {', '.join(view.others)}." if view.others else ""

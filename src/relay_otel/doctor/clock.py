@@ -92,10 +92,11 @@ def _by_date(who: str, words: str, view: View, url: str) -> Iterator[Clock]:
 def _collector(view: View) -> Clock | None:
     """Where it speaks HTTP: its receiver, else its pages. Any answer has the time in it."""
     settings = view.settings
-    candidates = [] if settings.protocol == "grpc" else [settings.metrics_endpoint]
     host = pages.host_of(settings)
-    candidates += view.collector_pages or (f"http://{host}:{pages.APPS_PORT}/metrics",)
+    candidates = list(view.collector_pages or (f"http://{host}:{pages.APPS_PORT}/metrics",))
     candidates.append(f"http://{host}:{pages.HEALTH_PORT}/")
+    if settings.protocol != "grpc":
+        candidates.append(settings.metrics_endpoint)  # last: it counts the question as one that it refused
     for url in candidates:
         for clock in _by_date("collector", "the collector at", view, url):
             return clock

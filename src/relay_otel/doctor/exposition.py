@@ -49,7 +49,11 @@ def answers(view: View) -> Iterator[Finding]:
         if not page.problem:
             yield good("app-metrics", f"{page.url} answers with {len(page.samples)} samples.")
         elif page.status is None:
-            yield unknown("app-metrics", f"{page.url} {page.problem}.", "Start the app, or say --app.")
+            yield unknown(
+                "app-metrics",
+                f"{page.url} {page.problem}.",
+                "Start the app, or say --app, with https where it speaks TLS.",
+            )
         else:
             yield fault(
                 "app-metrics",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import socket
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -141,7 +142,7 @@ def _host(address: str) -> str:
         return ".".join(map(str, data))
     if data[:12] == bytes(10) + b"\xff\xff":
         return ".".join(map(str, data[12:]))
-    return f"[{':'.join(data[at : at + 2].hex() for at in range(0, 16, 2))}]"
+    return f"[{socket.inet_ntop(socket.AF_INET6, data)}]"
 
 
 def _read(name: str) -> str:

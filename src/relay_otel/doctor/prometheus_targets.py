@@ -32,17 +32,23 @@ def _targets(view: View, api: Api) -> Iterator[Finding]:
     targets = api.targets()
     down = [each for each in targets if each.up is False]
     others = []
+    ours: dict[str, list[Target]] = {}
     for each in down:
-        what = f"Prometheus cannot scrape {without_password(each.url)} of the job {each.pool} ({each.error})"
         if each.pool in OURS or each.url in pages.of_series(view, []):
-            yield fault(
-                "prometheus-targets",
-                f"{what}.",
-                "What stands there is in no dashboard, and alerts about it are blind.",
-                _repair(each),
-            )
+            ours.setdefault(f"{_repair(each)} {urlsplit(each.url).hostname}", []).append(each)
         else:
-            others.append(what)
+            others.append(
+                f"Prometheus cannot scrape {without_password(each.url)} of the job {each.pool} ({each.error})"
+            )
+    for same in ours.values():  # a collector that is down is four targets
+        jobs = ", ".join(dict.fromkeys(each.pool for each in same))
+        yield fault(
+            "prometheus-targets",
+            f"Prometheus cannot scrape {' and '.join(without_password(each.url) for each in same)} of the "
+            f"job{'s' if len(same) > 1 else ''} {jobs} ({same[0].error}).",
+            "What stands there is in no dashboard, and alerts about it are blind.",
+            _repair(same[0]),
+        )
     if others:  # of a Prometheus that many share there may be hundreds
         more = f", and {len(others) - 1} more" if len(others) > 1 else ""
         yield note("prometheus-targets", f"{others[0]}{more}: no job of ours.")
@@ -62,7 +68,8 @@ def _targets(view: View, api: Api) -> Iterator[Finding]:
             "prometheus-probe",
             "no job called probe asks the app's health from outside, so ApiDown cannot fire.",
             "",
-            "put the URL of the health page and its environment into prometheus/targets/probe.yml.",
+            "run blackbox_exporter, and put the URL of the health page and its environment into Prometheus' "
+            "targets/probe.yml (under Compose deploy/compose/targets/probe.yml; the profile local has no probe).",
         )
     yield from _intervals(view, targets)
 
@@ -75,7 +82,10 @@ def _repair(target: Target) -> str:
         )
     if "sample limit" in target.error:
         return f"raise sample_limit of the job {target.pool}, or find out who makes so many series."
-    return f"start what belongs there, or correct the address in prometheus/targets/{target.pool}.yml."
+    return (
+        "start what belongs there, or correct the address in Prometheus' targets/*.yml (under Compose those in "
+        "deploy/compose/targets)."
+    )
 
 
 def _intervals(view: View, targets: list[Target]) -> Iterator[Finding]:

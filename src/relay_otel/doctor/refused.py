@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
+from relay_otel.doctor.asking import Answer, ask
 from relay_otel.doctor.findings import Finding, fault
 from relay_otel.doctor.pages import host_of
 from relay_otel.doctor.ports import USUAL, Spoken, spoken
@@ -20,7 +21,7 @@ def endpoint_shown(settings: Settings) -> str:
     """The endpoint with the variable that it came from."""
     origin = settings.origins.get("endpoint")
     shown = without_password(settings.endpoint)
-    return f"{origin} is {shown!r}" if origin else f"the endpoint is {shown!r}, the default,"
+    return f"{origin} is {shown!r}" if origin else f"the endpoint is {shown!r} by default"
 
 
 def named(settings: Settings, setting: str, usual: str) -> str:
@@ -51,7 +52,7 @@ def explain(view: View, refusal: Refusal) -> Finding:
         return fault(
             "collector-path",
             f"metrics are sent to {without_password(settings.metrics_endpoint)}, and what answers there knows no such "
-            "path (404).",
+            f"path (404): {_what_is_it(view, host, port)}.",
             LOST,
             "set OTEL_EXPORTER_OTLP_ENDPOINT to the collector without a path, like http://localhost:4318; only "
             "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT is a whole URL, and ends in /v1/metrics.",
@@ -80,9 +81,18 @@ def explain(view: View, refusal: Refusal) -> Finding:
         "collector-reachable",
         f"{shown}, where no collector can be reached ({why}); {_told(ports)}.",
         LOST,
-        f"start the collector (relay-otelcol --config collector/config.yaml), set "
-        f"{named(settings, 'endpoint', 'OTEL_EXPORTER_OTLP_ENDPOINT')} to where it is, {ELSE}.",
+        "start the collector (`docker compose --profile local up --detach` in what `relay-otel stack init` wrote, or "
+        f"yours with collector/config.yaml), set {named(settings, 'endpoint', 'OTEL_EXPORTER_OTLP_ENDPOINT')} to where "
+        f"it is, {ELSE}.",
     )
+
+
+def _what_is_it(view: View, host: str, port: int) -> str:
+    """Who answers in the collector's place, as far as it is easily known."""
+    answer = ask(f"http://{host}:{port}/-/healthy", environ=view.environ)
+    if isinstance(answer, Answer) and answer.status == 200 and "Prometheus" in answer.body[:200]:
+        return "it is Prometheus, which the collector is asked by"
+    return "the path is wrong, or it is no collector"
 
 
 def _protocol(settings: Settings, ports: dict[int, Spoken]) -> Finding:

@@ -64,6 +64,8 @@ class Report:
             return faults
         parts = [f"{numbers[state]} {_several(state, numbers[state])}" for state in WORST_FIRST]
         self._line(self._painted(f"{', '.join(parts)}.", MARKS["fault" if faults else "good"][2]))
+        if numbers["unknown"]:
+            self._line("What is unknown was not looked at: do what stands below it, and ask again.")
         return faults
 
     def _print(self, finding: Finding) -> None:

@@ -41,15 +41,24 @@ def off(view: View) -> Iterable[Finding]:
     if settings.disabled:
         origin = settings.origins.get("disabled", "disabled")
         yield note("settings-off", f"{origin} turns relay-otel off: nothing is recorded.", "", "Unset it.")
-    elif settings.export == "none":
+        return
+    if settings.export == "none":
         origin = settings.origins.get("export", "export")
         yield note("settings-off", f"{origin} is none: no metrics are recorded.", "", "Set it to both.")
-    elif settings.environment == "unknown":
+        return
+    if settings.environment == "unknown":
         yield note(
             "settings-environment",
             "No environment is named, so every series says environment='unknown'.",
             "Alerts and objectives are told apart by it.",
             "Set RELAY_STAGE, like RELAY_STAGE=production.",
+        )
+    if settings.service_name is None and "service.name" not in view.environ.get("OTEL_RESOURCE_ATTRIBUTES", ""):
+        yield note(
+            "settings-service",
+            "No service is named, so its series are those of job='unknown_service'.",
+            "Services that have no name are one in every sum, dashboard and alert.",
+            "Set OTEL_SERVICE_NAME, like OTEL_SERVICE_NAME=shop.",
         )
 
 

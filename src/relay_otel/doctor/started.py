@@ -99,7 +99,9 @@ class Started:
                 return self._ended()
             told, listeners = self.told(), machine.listeners(self._living())
             if told and listeners and _are_ready(told, listeners):
-                return good("app-start", f"{self.shown} was started and listens at {listeners[0].url}.")
+                ports = {each.get("port") for each in told}
+                serving = next(each for each in listeners if each.port not in ports)
+                return good("app-start", f"{self.shown} was started and listens at {serving.url}.")
             # The first request has an app taken over that has no lifespan.
             answers = [scrape.reachable(f"{each.url}{self._asked}") for each in listeners]
             if any(answers):
@@ -222,11 +224,11 @@ def _anonymous_file() -> BinaryIO:
 
 
 def _are_ready(told: Sequence[Mapping[str, Any]], listeners: Sequence[machine.Listener]) -> bool:
-    """Whether every process that serves has taken its app over, or answers on the port for metrics alone."""
+    """Whether every process that serves has taken its app over. A port for metrics alone is there before that."""
     ports = {each.get("port") for each in told}
     serving = {pid for listener in listeners if listener.port not in ports for pid in listener.pids}
     if not serving:
-        return any(listener.port in ports for listener in listeners)
+        return False
     # A server that makes workers holds their socket too, and serves nobody.
     serving -= {parent for parent in map(machine.parent, serving) if parent in serving}
     return serving <= {int(each["pid"]) for each in told if each.get("apps")}

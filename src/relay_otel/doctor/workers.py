@@ -58,15 +58,24 @@ def directory(view: View) -> Iterator[Finding]:
 
 def stale(view: View) -> Iterator[Finding]:
     """Whether servers that were killed have left counts that nobody sent."""
-    waiting = [left for left in view.left if left.unsent]
+    unsent = [left for left in view.left if left.unsent]
+    waiting = [left for left in unsent if view.service in (None, left.service)]
+    others = sorted({left.service for left in unsent if left not in waiting})
     if waiting and view.settings.otlp:
         named = ", ".join(sorted({left.service for left in waiting}))
         yield fault(
             "workers-stale",
-            f"{len(waiting)} server(s) of {named} were killed with counts that no export carried, in "
+            f"{_servers(len(waiting))} of {named} ended before all that they counted was sent; it waits in "
             f"{waiting[0].path}{' and others' if len(waiting) > 1 else ''}.",
             "Their last numbers are in no total.",
-            "Run `relay-otel flush`, or start the service: it sends them first.",
+            f"Run `relay-otel flush --service {waiting[0].service}`, or start the service: it sends them first.",
+        )
+    elif others and view.settings.otlp:
+        yield note(
+            "workers-stale",
+            f"Servers of other services ended here before all that they counted was sent: {', '.join(others)}.",
+            "",
+            f"Run `relay-otel flush --service {others[0]}` with the settings of that service.",
         )
     elif waiting:
         yield note("workers-stale", f"{len(waiting)} server(s) ended with counts; the next start removes them, since "
@@ -83,6 +92,10 @@ def stale(view: View) -> Iterator[Finding]:
         yield good("workers-stale", "No server that ended has left anything.")
     elif all(left.unsent is False for left in view.left):
         yield good("workers-stale", f"{len(view.left)} server(s) ended here; all that they counted was sent.")
+
+
+def _servers(number: int) -> str:
+    return "A server" if number == 1 else f"{number} servers"
 
 
 def sharing(view: View) -> Iterator[Finding]:
