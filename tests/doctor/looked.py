@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 from relay_otel.doctor.findings import Finding
 from tools.process import ROOT, clean_environment
@@ -67,7 +68,8 @@ def doctor(
     command: Sequence[str] = (str(COMMAND),),
     timeout: float = 150,
 ) -> Looked:
-    """Run it, as a person would."""
+    """Run it, as a person would. A service that is not named is nobody's: other tests run apps meanwhile."""
+    environment = {"OTEL_SERVICE_NAME": f"looked-{uuid4().hex[:8]}", **environment}
     done = subprocess.run(
         [*command, "doctor", *(["--json"] if json_ else []), *words],
         env=clean_environment(**environment),

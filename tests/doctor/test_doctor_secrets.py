@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from relay_otel.cli import main
+from relay_otel.doctor import app
 from relay_otel.doctor.hiding import Hiding
+from relay_otel.doctor.view import View
+from relay_otel.settings import Settings
 from tests.doctor.looked import app_in, doctor, serve
 from tests.e2e.served import servers_in
 from tests.e2e.test_secrets import QUERY, USER, WORD, WRONG, collector, leaks, secrets, visit
@@ -90,3 +93,12 @@ def test_what_is_hidden(text: str, shown: str) -> None:
         {"OTEL_EXPORTER_OTLP_HEADERS": f"authorization=Bearer%20{WORD}-a,x={WORD}-b", "X": QUERY, "A_KEY": "1"}
     )
     assert shown == hide(text)
+
+
+def test_what_an_app_has_said() -> None:
+    """A sentence of an app's has the text of somebody's error in it, and that may have anything."""
+    said = f"http.begin failed and was skipped: ValueError: {WORD}-mine, not postgresql://me:{WORD}@db/x?a={WORD}."
+    view = View({"MY_PASSWORD": f"{WORD}-mine"}, Settings(), processes=({"said": [{"text": said}]},))
+    (found,) = app.said(view)
+
+    assert [] == leaks(" ".join(found)) and "ValueError: ..., not postgresql://...@db/x?..." in found.what

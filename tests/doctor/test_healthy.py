@@ -75,7 +75,9 @@ def test_a_service_among_others(tmp_path: Path) -> None:
         nobody = doctor(environment={"XDG_RUNTIME_DIR": str(tmp_path)})
         named = doctor("--service", "healthy", environment={"XDG_RUNTIME_DIR": str(tmp_path)})
 
-    assert "These run: healthy, other" in nobody.of("app-processes", "unknown").what
+    said = nobody.of("app-processes", "unknown")
+    assert said.what.endswith(" is looked for and does not run here; with relay-otel in them these do: healthy, other.")
+    assert said.repair == "Say which with --service."
     assert one.url in named.of("app-metrics", "good").what
 
 

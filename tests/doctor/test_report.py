@@ -54,7 +54,12 @@ def test_a_page_for_a_person() -> None:
         "  ✗ settings-port          The port is wrong the port is wrong the port is wrong the port is wrong",
     ] == text.splitlines()[:3]
     assert "        why Nothing arrives.\n        do  Use port 4318.\n" in text
-    assert text.endswith("\n1 fault, 1 unknown, 1 note, 1 good.\n") and "\x1b" not in text and "Workers" not in text
+    last = "What is unknown was not looked at: do what stands below it, and ask again."
+    assert (
+        text.endswith(f"\n1 fault, 1 unknown, 1 note, 1 good.\n{last}\n")
+        and "\x1b" not in text
+        and "Workers" not in text
+    )
 
 
 def test_colours_are_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,3 +104,36 @@ def test_a_person_without_patience(tmp_path: Path) -> None:
         running.wait(60)
 
         assert not Path(f"/proc/{app}").exists()
+
+
+WORKER = "import time\nimport relay_otel\nrelay_otel.configure()\ntime.sleep(600)\n"
+
+
+def test_a_port_for_metrics_alone_is_not_the_app(tmp_path: Path) -> None:
+    """It is there as soon as the app is configured; the doctor waits until the app itself listens."""
+    port, alone = free_port(), free_port()
+    environment = {**SETTINGS, "XDG_RUNTIME_DIR": str(tmp_path), "RELAY_OTEL_METRICS_PORT": str(alone)}
+    looked = doctor(*serve(port), environment=environment, cwd=app_in(tmp_path))
+
+    assert f"listens at http://{HOST}:{port}." in looked.of("app-start", "good").what
+    assert f"http://{HOST}:{port}/metrics answers" in looked.of("app-metrics", "good").what
+
+
+def test_a_worker_that_has_nothing_but_that_port(tmp_path: Path) -> None:
+    """As one of a queue: it is looked at by that port, after a moment for the app that does not come."""
+    alone = free_port()
+    environment = {**SETTINGS, "XDG_RUNTIME_DIR": str(tmp_path), "RELAY_OTEL_METRICS_PORT": str(alone)}
+    looked = doctor("--", sys.executable, "-c", WORKER, environment=environment, cwd=tmp_path)
+
+    assert [] == [each for each in looked.findings if each.state in ("fault", "unknown")], looked.shown
+    assert f"http://{HOST}:{alone}/metrics answers" in looked.of("app-metrics", "good").what
+
+
+@pytest.mark.parametrize("off", [{"RELAY_OTEL_EXPORT": "none"}, {"OTEL_SDK_DISABLED": "true"}])
+def test_an_app_with_metrics_off(tmp_path: Path, off: dict[str, str]) -> None:
+    """It tells nothing of itself, and that is no riddle."""
+    environment = {**SETTINGS, "XDG_RUNTIME_DIR": str(tmp_path), **off}
+    looked = doctor(*serve(free_port()), environment=environment, cwd=app_in(tmp_path))
+
+    assert "metrics are off by the settings" in looked.of("app-processes", "note").what
+    assert [] == [each for each in looked.findings if each.state in ("fault", "unknown")], looked.shown

@@ -53,7 +53,9 @@ def counters_end_in_total(contract: Contract) -> Iterator[str]:
     """Translators add `_total` to counters that lack it, and people expect a counter behind it."""
     for definition in contract.definitions:
         if (definition.kind == "counter") != definition.name.endswith("_total"):
-            yield f"{definition.name}: a counter, and nothing else, ends in _total."
+            stem = definition.name.removesuffix("_total")
+            better = f"{stem}_total" if definition.kind == "counter" else stem
+            yield f"{definition.name}: a counter, and nothing else, ends in _total; call it {better}."
 
 
 def units_are_left_alone(contract: Contract) -> Iterator[str]:
@@ -78,7 +80,7 @@ def histograms_have_rising_bounds(contract: Contract) -> Iterator[str]:
         elif not all(map(math.isfinite, definition.bounds)):
             yield f"{definition.name}: buckets are finite."
         elif any(lower >= upper for lower, upper in pairwise(definition.bounds)):
-            yield f"{definition.name}: buckets rise."
+            yield f"{definition.name}: buckets must rise."
 
 
 def only_gauges_choose_a_merge(contract: Contract) -> Iterator[str]:

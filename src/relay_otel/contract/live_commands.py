@@ -83,6 +83,8 @@ def run(words: argparse.Namespace) -> int:
                 f"--listen is {host}:{port}, which cannot be listened on ({error.strerror}); choose another."
             )
     print(_as_json(check) if words.json else check.text())
+    if words.contract is None and any(problem.what == "unknown" for problem in check.problems):
+        _say("the contract is relay-otel's own; for metrics of yours name the folder with relay.yaml: --contract DIR")
     return 1 if check.problems or check.coverage * 100 < words.coverage else 0
 
 
@@ -148,5 +150,9 @@ def _number(text: str, what: str, most: float) -> float:
 
 
 def _complain(sentence: str) -> int:
-    print(f"relay-otel: {sentence}", file=sys.stderr)
+    _say(sentence)
     return 2
+
+
+def _say(sentence: str) -> None:
+    print(f"relay-otel: {sentence}", file=sys.stderr)

@@ -14,8 +14,10 @@ DOCS = f"""\
 # Metrics of {{service}}
 
 A name here is the name in OTLP, on `/metrics` and in Prometheus.
-`plan` (50) has at most 50 different values, and further ones become `other`, so totals stay right.
-A label without a number has a closed set of values. [Labels](#labels) describes each.
+{{limited}}A label without a number has a closed set of values. [Labels](#labels) describes each.
+"""
+LIMITED = """\
+`{name}` ({limit}) has at most {limit} different values, and further ones become `other`, so totals stay right.
 """
 EXAMPLE = {"counter": "add(1", "updowncounter": "add(1", "gauge": "set(1", "histogram": "record(0.2"}
 
@@ -32,7 +34,10 @@ def of_browsers(own: Own) -> tuple[Metric, ...]:
 
 def render_docs_of(own: Own, service: str) -> str:
     """metrics.md: a table for each part, then every label."""
-    return render_docs(own.alone, DOCS.format(service=service))
+    labels = [each.label for metric in own.alone.metrics for each in metric.attributes]
+    first = next((label for label in labels if label.limit is not None), None)
+    limited = LIMITED.format(name=first.name, limit=first.limit) if first is not None else ""
+    return render_docs(own.alone, DOCS.format(service=service, limited=limited))
 
 
 def render_python_of(own: Own, service: str) -> str:
@@ -47,6 +52,9 @@ def render_python_of(own: Own, service: str) -> str:
         f"# {SAID}",
         f'"""What {service} measures: `{first.definition.name}.{EXAMPLE[first.definition.kind]}{_example(first)})`."""',
         "",
+        "from collections.abc import Mapping",
+        "from types import MappingProxyType",
+        "",
         f"from relay_otel.declared import {', '.join(names)}",
     ]
     if ours:
@@ -59,7 +67,17 @@ def render_python_of(own: Own, service: str) -> str:
         blocks += ["", f"{definition.name} = {definition.kind}("]
         blocks += [f"    {line}" for line in text.splitlines()]
         blocks += [")", f'"""{_escaped(definition.description)}"""']
-    blocks += ["", "__all__ = [", *(f'    "{name}",' for name in sorted(m.definition.name for m in metrics)), "]"]
+    listed = [metric.definition.name for metric in metrics]
+    blocks += [
+        "",
+        "DEFINITIONS: Mapping[str, Definition] = MappingProxyType(",
+        "    {",
+        "        each.definition.name: each.definition",
+        "        for each in (",
+    ]
+    blocks += [*(f"            {name}," for name in listed), "        )", "    }", ")"]
+    blocks += ['"""For live_check(DEFINITIONS.values()) in tests."""']
+    blocks += ["", "__all__ = [", '    "DEFINITIONS",', *(f'    "{name}",' for name in sorted(listed)), "]"]
     return "\n".join(blocks) + "\n"
 
 

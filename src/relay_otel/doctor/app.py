@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import EntryPoint
 from typing import Any
 
 from relay_otel.doctor import exposition
+from relay_otel.doctor.costs import tells_users_apart
 from relay_otel.doctor.findings import Finding, fault, good, note, unknown
 from relay_otel.doctor.hiding import Hiding
 from relay_otel.doctor.packages import installed
@@ -15,6 +17,14 @@ from relay_otel.doctor.view import Check, View
 from relay_otel.values import TRUE
 
 CONTRIB = "opentelemetry.instrumentation.fastapi"
+KEYLESS = "user ids are hashed without a key"
+"""Of a sentence that `costs-user-key` says too."""
+
+_REPAIR = re.compile(
+    r"(Add|Call|Choose|Correct|Give|Install|Leave|Load|Lower|Make|Name|Pass|Put|Raise|Read|Remove|Repair|Run|See|Send|"
+    r"Set|Start|Turn|Unset|Upgrade|Use|Write)\b"
+)
+"""How a repair begins."""
 
 
 def processes(view: View) -> Iterator[Finding]:
@@ -24,12 +34,18 @@ def processes(view: View) -> Iterator[Finding]:
         yield note("app-processes", "No process tells of itself, since metrics are off by the settings.")
         return
     if not view.processes:
-        wanted = f" of {view.service}" if view.service else ""
-        others = f" These run: {', '.join(view.others)}." if view.others else ""
+        others = ", ".join(view.others)
+        if view.others and view.service:
+            what = f"{view.service} is looked for and does not run here; with relay-otel in them these do: {others}."
+        elif view.others:
+            what = f"Several services run here with relay-otel in them, and none is named: {others}."
+        else:
+            wanted = f" of {view.service}" if view.service else ""
+            what = f"No process{wanted} with relay-otel in it is found here."
         repair = "Say which with --service." if view.others else (
             "Start the app, or let it be started: `relay-otel doctor -- python -m uvicorn app:app`. In a container, "
             "and under another user, run this there.")  # fmt: skip
-        yield unknown("app-processes", f"No process{wanted} with relay-otel in it is found here.{others}", repair)
+        yield unknown("app-processes", what, repair)
         return
     for told in view.processes:
         by = " and ".join(told.get("configured_by", ()))
@@ -45,9 +61,11 @@ def said(view: View) -> Iterator[Finding]:
     """What the processes have said on stderr that is not seen by another check."""
     seen, hide = set(view.problems), Hiding(view.environ)
     for text in dict.fromkeys(str(each["text"]) for told in view.processes for each in told.get("said", ())):
-        if text in seen or text.startswith("configure("):
+        if text in seen or text.startswith("configure(") or (KEYLESS in text and tells_users_apart(view.settings)):
             continue
         what, repair = parts(hide(text))
+        if not _REPAIR.match(repair):  # what stands last is no repair, or there is one sentence only
+            what, repair = hide(text), ""
         yield note("app-said", f"It said: {what}", "", repair)
 
 

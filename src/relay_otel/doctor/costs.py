@@ -19,6 +19,7 @@ from relay_otel.llm.accounts import Options, spool_path
 from relay_otel.llm.prices import Prices
 from relay_otel.llm.spool import PAGE, ROOM
 from relay_otel.runtime import NETWORK, file_system
+from relay_otel.settings import Settings
 
 DAY = 86_400
 OLD_DAYS = 60
@@ -182,7 +183,7 @@ def prices(view: View) -> Iterator[Finding]:
 def user_key(view: View) -> Iterator[Finding]:
     """Whether pseudonyms of users can be guessed, where it matters."""
     settings = view.settings
-    if settings.user_label == "off" and "ledger" not in settings.origins:
+    if not tells_users_apart(settings):
         yield good("costs-user-key", "No user is told apart in metrics.")
     elif settings.user_hash_key is not None or "user_hash_key" in settings.origins:
         yield good("costs-user-key", "User ids are hashed with a key.")
@@ -199,6 +200,11 @@ def user_key(view: View) -> Iterator[Finding]:
         yield good(
             "costs-user-key", f"User ids are hashed without a key, in {settings.environment}; give production one."
         )
+
+
+def tells_users_apart(settings: Settings) -> bool:
+    """Whether pseudonyms of users stand in metrics or in a ledger."""
+    return settings.user_label != "off" or "ledger" in settings.origins
 
 
 def _folder(view: View) -> Path:

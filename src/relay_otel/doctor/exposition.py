@@ -9,7 +9,7 @@ from relay_otel.definitions import Definition
 from relay_otel.doctor.findings import Finding, fault, good, note, unknown
 from relay_otel.doctor.scrape import Page
 from relay_otel.doctor.view import Check, View
-from relay_otel.instruments import DEFINITIONS
+from relay_otel.instruments import DEFINITIONS, RELAY_OTEL_BUILD_INFO
 
 ALWAYS = ("relay_otel_build_info", "relay_otel_dropped_total", "relay_otel_processes", "relay_otel_partial",
           "relay_otel_series", "relay_otel_series_limit")  # fmt: skip
@@ -46,7 +46,15 @@ def answers(view: View) -> Iterator[Finding]:
         yield unknown("app-metrics", "The address of the app is not known, so /metrics was not read.",
                       "Say it: --app http://127.0.0.1:8000.")  # fmt: skip
     for page in view.pages:
-        if not page.problem:
+        if _is_anothers(view, page):
+            yield fault(
+                "app-metrics",
+                f"{page.url} answers, but the page is not relay-otel's: a route of the app's own stands there.",
+                "That route stays the app's: nothing that relay-otel counts is on it, for Prometheus neither.",
+                "Remove that route (a call of .expose(app) makes one), or set RELAY_OTEL_METRICS_PATH to another path, "
+                "like /relay-metrics.",
+            )
+        elif not page.problem:
             yield good("app-metrics", f"{page.url} answers with {len(page.samples)} samples.")
         elif page.status is None:
             yield unknown(
@@ -76,13 +84,14 @@ def public(view: View) -> Iterator[Finding]:
         "RELAY_OTEL_METRICS_TOKEN_FILE and let Prometheus send the token."
     )
     why = "It tells everybody the routes, traffic, errors and costs of the product."
-    open_to = [page.url for page in view.pages if page.stranger == 200]
+    pages = [page for page in view.pages if not _is_anothers(view, page)]
+    open_to = [page.url for page in pages if page.stranger == 200]
     if settings.metrics_public:
         yield fault("app-metrics-public", f"{origin} is true: /metrics answers everyone, without a token.", why, repair)
     elif open_to:
         yield fault("app-metrics-public", f"{open_to[0]} answers a stranger, without a token.", why, repair)
-    else:
-        seen = "; a stranger was answered with 404" if any(page.stranger == 404 for page in view.pages) else ""
+    elif pages or not view.pages:
+        seen = "; a stranger was answered with 404" if any(page.stranger == 404 for page in pages) else ""
         yield good("app-metrics-public", f"/metrics is for private peers and the bearer token{seen}.")
     if settings.metrics_port is not None and settings.metrics_host in ("0.0.0.0", "::"):
         yield note(
@@ -143,8 +152,11 @@ def limits(view: View) -> Iterator[Finding]:
             if metric not in full:
                 yield note(
                     "app-metrics-limits",
-                    f"{number} measurements of {metric} were counted under `other`.",
-                    "A label has more values than it may have; totals stay right.",
+                    f"{number} measurements of {metric} were counted under `other`: a label's value was outside its "
+                    "closed set, or beyond its limit.",
+                    "Totals stay right.",
+                    "Outside the set: give one of the label's values, which docs/metrics.md lists. Beyond the limit: "
+                    "give the label fewer values (a template, a class), or a metric of your own a higher limit=.",
                 )
         if not full and not limited:
             yield good("app-metrics-limits", "No metric is near its limit of series.")
@@ -204,7 +216,12 @@ _OTHERS = frozenset({"target_info", "target"})
 
 
 def _read(view: View) -> list[Page]:
-    return [page for page in view.pages if not page.problem]
+    return [page for page in view.pages if not page.problem and not _is_anothers(view, page)]
+
+
+def _is_anothers(view: View, page: Page) -> bool:
+    """Whether a page came that is not relay-otel's, though a process says that it serves one there."""
+    return bool(view.processes) and page.status == 200 and not page.of(RELAY_OTEL_BUILD_INFO.name)
 
 
 def _missing(page: Page) -> Iterator[str]:

@@ -28,13 +28,26 @@ def _honor_labels(view: View, api: Api) -> Iterator[Finding]:
     for label in REPLACED:
         asked = api.query(f'count by (job) ({{__name__=~"{NAMES}", {label}!=""}})')
         jobs |= {sample.labels.get("job", "") for sample in asked}
-    pools = _without(view, api)
+    honored = _honored(api)
+    pools = _of_ours(view, api) & {name for name, is_honored in honored.items() if not is_honored}
     # The job label of such a series is the job's name, unless its target has another.
-    named = sorted(pools | jobs)
+    pools_of: dict[str, set[str]] = {}
+    for target in api.targets():
+        pools_of.setdefault(target.labels.get("job", ""), set()).add(target.pool)
+    repaired = {job for job in jobs if all(honored.get(pool) for pool in pools_of.get(job, {job}))}
+    named = sorted(pools | (jobs - repaired))
+    if repaired:
+        yield note(
+            "prometheus-honor-labels",
+            f"the job {', '.join(sorted(repaired))} of Prometheus has honor_labels: true now: it is repaired; series "
+            "of before are seen for five minutes more.",
+        )
+    if repaired and not named:
+        return
     if not named:
         yield good("prometheus-honor-labels", "our series have the job and instance of who sent them.")
         return
-    seen = "; its series carry exported_job and exported_instance" if jobs else ""
+    seen = "; its series carry exported_job and exported_instance" if jobs - repaired else ""
     yield fault(
         "prometheus-honor-labels",
         f"the job {', '.join(named)} of Prometheus has no honor_labels: true{seen}.",
@@ -44,15 +57,18 @@ def _honor_labels(view: View, api: Api) -> Iterator[Finding]:
     )
 
 
-def _without(view: View, api: Api) -> set[str]:
-    ours = {each.pool for each in api.targets() if each.url in pages.of_series(view, [])} | set(COLLECTOR_JOBS)
+def _of_ours(view: View, api: Api) -> set[str]:
+    """The jobs that scrape the collector."""
+    return {each.pool for each in api.targets() if each.url in pages.of_series(view, [])} | set(COLLECTOR_JOBS)
+
+
+def _honored(api: Api) -> dict[str, bool]:
+    """Every job of the configuration, and whether it honors labels."""
     # As Prometheus writes its own configuration: a job is a list's item, what is false is left out.
     blocks = re.split(r"(?m)^- job_name: ", api.config())[1:]
     return {
-        name
+        block.partition("\n")[0].strip("\"'"): re.search(r"(?m)^  honor_labels: true$", block) is not None
         for block in blocks
-        if (name := block.partition("\n")[0].strip("\"'")) in ours
-        and not re.search(r"(?m)^  honor_labels: true$", block)
     }
 
 

@@ -155,7 +155,8 @@ def _two_paths(targets: list[Target], infos: list[dict[str, str]]) -> Iterator[F
         server = labels.get("service_instance_id") or labels.get("exported_instance") or labels.get("instance", "")
         by_server.setdefault(server, []).append(labels)
     told: set[Any] = set()
-    for several in by_server.values():
+    for every in by_server.values():
+        several = _once_renamed(every)
         ways = sorted({_way(labels, scraped) for labels in several})
         name = next((labels["service_name"] for labels in several if "service_name" in labels), several[0].get("job"))
         if len({(labels.get("job"), labels.get("instance")) for labels in several}) < 2 or (name, *ways) in told:
@@ -168,6 +169,18 @@ def _two_paths(targets: list[Target], infos: list[dict[str, str]]) -> Iterator[F
             "leave one way: take the app out of the jobs that scrape it and keep prometheus/prometheus.yml, or take "
             "the collector out and keep prometheus/direct.yml with RELAY_OTEL_EXPORT=prometheus.",
         )
+
+
+def _once_renamed(several: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Without those that are another one's series but for exported_job and exported_instance: no second way, but
+    honor_labels that is missing, or was."""
+    plain = {(each.get("job"), each.get("instance")) for each in several if "exported_instance" not in each}
+    return [
+        each
+        for each in several
+        if "exported_instance" not in each
+        or (each.get("exported_job", each.get("job")), each["exported_instance"]) not in plain
+    ]
 
 
 def _way(labels: dict[str, str], scraped: dict[tuple[str | None, str | None], Target]) -> str:

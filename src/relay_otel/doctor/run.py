@@ -34,6 +34,7 @@ from relay_otel.doctor.findings import Finding, unknown
 from relay_otel.doctor.report import Report
 from relay_otel.doctor.started import CannotStart, Started
 from relay_otel.doctor.view import Check, View
+from relay_otel.instruments import RELAY_OTEL_BUILD_INFO
 from relay_otel.settings import SETTINGS, Settings
 from relay_otel.values import is_url, without_password
 
@@ -220,10 +221,13 @@ def _pages(url: str | None, processes: Sequence[Mapping[str, Any]], settings: Se
         for each in listeners[:LISTENERS]:
             page = scrape.look(f"{each.url}{settings.metrics_path}", settings.metrics_token, here=True)
             answers.append(page)
-            if not page.problem:
+            if page.of(RELAY_OTEL_BUILD_INFO.name):
                 break
         if answers:
-            yield min(answers, key=lambda page: (bool(page.problem), page.status is None))
+            yield min(
+                answers,
+                key=lambda page: (not page.of(RELAY_OTEL_BUILD_INFO.name), bool(page.problem), page.status is None),
+            )
 
 
 def _check_words(words: argparse.Namespace) -> None:

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any, BinaryIO, NoReturn, cast
 
-from relay_otel import status
+from relay_otel import runtime, status
 from relay_otel.doctor import machine, scrape
 from relay_otel.doctor.findings import Finding, fault, good, note, unknown
 from relay_otel.doctor.hiding import Hiding
@@ -61,12 +61,15 @@ class Started:
         self.shown = shlex.join(status.shown_words(words))
         self._wanted, self._asked = wanted, asked
         self._files = contextlib.ExitStack()
+        self._own: set[str] = set()
+        """The directories of its servers, as its processes named them."""
 
     def __enter__(self) -> Started:
         self._errors = self._files.enter_context(_anonymous_file())
         self._files.enter_context(machine.adopting())
         self._files.enter_context(_ending_by_signals())
         self._others = machine.descendants(os.getpid())
+        self._before = {server.path for server in machine.servers(self._wanted, self.environ)}
         try:
             self._process = subprocess.Popen(
                 self.words,
@@ -115,7 +118,10 @@ class Started:
     def told(self) -> list[dict[str, Any]]:
         """What its processes say of themselves."""
         its = self._living()
-        return [each for each in machine.living(machine.servers(self._wanted, self.environ)) if each["pid"] in its]
+        told = machine.living(machine.servers(self._wanted, self.environ))
+        found = [each for each in told if each["pid"] in its]
+        self._own |= {str(each["directory"]) for each in found}
+        return found
 
     def end(self) -> Finding:
         """SIGTERM to it, which takes its workers along, and to what it left; SIGKILL to what is there after that."""
@@ -131,6 +137,7 @@ class Started:
                 time.sleep(LOOK_SECONDS)
         finally:  # also where somebody has no patience: a second Ctrl-C
             killed = self._kill()
+            self._remove_left()
         if killed:
             return note("app-end", f"{self.shown} did not end within {END_SECONDS:g} s of SIGTERM and was killed.",
                         "A deployment would lose what it does then.")  # fmt: skip
@@ -153,6 +160,13 @@ class Started:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)  # where descent is not known
         return killed
+
+    def _remove_left(self) -> None:
+        """What its servers left is of this look, and nobody's to send. A directory that was there before stays: it
+        holds what others counted."""
+        for server in machine.servers(self._wanted, self.environ):
+            if str(server.path) in self._own and server.path not in self._before:
+                runtime.leave(server)  # does nothing where somebody lives in it
 
     def _ended(self) -> Finding:
         return fault(

@@ -17,6 +17,8 @@ from relay_otel.stack.extra import complain, with_extra
 
 if TYPE_CHECKING:
     from relay_otel.stack.answers import Answers
+    from relay_otel.stack.compare import File
+    from relay_otel.stack.loading import Stack
 
 MANY = 20
 """New files are named up to so many."""
@@ -104,6 +106,7 @@ def _init(settings: Settings, words: argparse.Namespace) -> int:
     if made:
         print(f"made {len(made)} secrets in {folder / secret_files.FOLDER}, which git ignores")
     report(folder, files, words.force)
+    say_how_read(folder, stack, files, words.force)
     return 0
 
 
@@ -143,6 +146,15 @@ def report(folder: Path, files: Any, force: bool = False) -> None:
             print(said[each.state].format(*[os.path.normpath(folder / each.path)] * 2))
     if all(each.state == "same" for each in files):
         print(f"{folder} is as it should be")
+
+
+def say_how_read(folder: Path, stack: Stack, files: list[File], force: bool) -> None:
+    """How programs that run read what was changed; before the first time none can."""
+    from relay_otel.stack.reading import to_read
+
+    if stack.manifest.version:
+        for line in to_read(folder, files, force):
+            print(line)
 
 
 def _diff(settings: Settings, words: argparse.Namespace) -> int:

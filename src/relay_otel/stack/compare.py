@@ -51,6 +51,11 @@ def edited(folder: Path, manifest: Manifest) -> dict[str, str]:
     return {path: text for path, text in texts.items() if text is not None and hashed(text) != manifest.files[path]}
 
 
+def is_written(each: File, force: bool = False) -> bool:
+    """Whether ``apply`` changes the file itself; what goes beside it changes nothing that runs."""
+    return each.state in ("new", "changed", "gone") or (force and each.state in YOURS and each.wanted is not None)
+
+
 def apply(folder: Path, files: list[File], manifest: Manifest, version: str, force: bool = False) -> Manifest:
     """Write what is to be written; the manifest of what lies there then.
 

@@ -6,13 +6,26 @@
 from __future__ import annotations
 
 import argparse
+import os
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from relay_otel._version import VERSION
 from relay_otel.contract import live_commands
 from relay_otel.settings import Settings
 from relay_otel.stack.extra import complain, with_extra
+
+if TYPE_CHECKING:
+    from relay_otel.stack.compare import File
+
+MODULE_IS_THEIRS = {
+    "edited": "was edited",
+    "both": "was edited",
+    "foreign": "was there before",
+    "deleted": "was removed",
+}
+"""States of a generated module in which it is left as it is, and what is said of each."""
 
 
 def add(commands: Any) -> None:
@@ -26,7 +39,8 @@ def add(commands: Any) -> None:
         "pages (typescript), what the collector lets through from browsers, a dashboard, metrics.md.",
     )
     _folder(parser)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where a file is stale")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where a file is stale, or edited")
+    parser.add_argument("--force", action="store_true", help="replace edited files too; yours is kept beside ours")
     _folder(deeds.add_parser("lint", help="say what in relay.yaml and metrics.yaml makes no sense"))
     live_commands.add(deeds)
 
@@ -63,12 +77,34 @@ def _generate(words: argparse.Namespace) -> int:
     if stack.findings:
         return 1
     files = stack.files_of_metrics()
+    again = f"relay-otel contract generate --dir {words.dir}"
+    theirs = {each.path: each for each in files if each.path in stack.modules and each.state in MODULE_IS_THEIRS}
     if words.check:
-        stale = [each.path for each in files if each.state in compare.OURS]
+        stale = [each.path for each in files if each.state in compare.OURS and each.path not in theirs]
         for path in stale:
-            complain(f"{words.dir / path} is stale; run: relay-otel contract generate --dir {words.dir}")
-        return 1 if stale else 0
+            complain(f"{_shown(words.dir, path)} is stale; run: {again}")
+        _complain_of(words.dir, theirs.values(), again)
+        return 1 if stale or theirs else 0
     version = stack.manifest.version or VERSION  # the rest is as an older version wrote it
-    manifest.write_manifest(words.dir, compare.apply(words.dir, files, stack.manifest, version))
-    commands.report(words.dir, files)
-    return 0
+    manifest.write_manifest(words.dir, compare.apply(words.dir, files, stack.manifest, version, words.force))
+    commands.report(words.dir, files, words.force)
+    for line in stack.without_module():
+        print(line)
+    commands.say_how_read(words.dir, stack, files, words.force)
+    if words.force:
+        return 0
+    _complain_of(words.dir, theirs.values(), again)
+    return 1 if theirs else 0
+
+
+def _complain_of(folder: Path, theirs: Iterable[File], again: str) -> None:
+    """The app counts by its module, collector and dashboard by metrics.yaml: both must say the same."""
+    for each in theirs:
+        complain(
+            f"{_shown(folder, each.path)} {MODULE_IS_THEIRS[each.state]}, so it is not what metrics.yaml says; "
+            f"{'move what is yours elsewhere, then ' if each.on_disk is not None else ''}run: {again} --force"
+        )
+
+
+def _shown(folder: Path, path: str) -> str:
+    return os.path.normpath(folder / path)
