@@ -406,6 +406,19 @@ def test_the_command_reads_pages(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert command(str(page), "--contract", str(contract), "--ignore", "other_*", "--coverage", "1") == 1
 
 
+def test_the_command_says_whose_contract_it_took(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A metric that ours does not know may be one of theirs; who named a contract is not told of --contract."""
+    page = tmp_path / "page"
+    page.write_text("# TYPE mails_total counter\nmails_total 1\n")
+    line = "the contract is relay-otel's own; for metrics of yours name the folder with relay.yaml: --contract DIR\n"
+
+    assert command(str(page)) == 1
+    assert capsys.readouterr().err == f"relay-otel: {line}"
+    assert command(str(page), "--ignore", "mails_*") == 0
+    assert command(str(page), "--contract", str(small_contract(tmp_path))) == 1
+    assert capsys.readouterr().err == ""
+
+
 def test_the_command_listens() -> None:
     """`--listen` takes what an app sends until its time is over, or somebody has seen enough."""
     words = [sys.executable, "-m", "relay_otel.cli", "contract", "live-check", "--listen", "0", "--seconds", "600"]

@@ -44,6 +44,7 @@ STRANGERS = {
     "py-spy": "a profiler that the image has not; the runbook says how to get it",
     "railway": "no account was at hand: docs/verification.md",
     "check-jsonschema": "a check of Railway's schema, which is not readable here: docs/verification.md",
+    "twine": "it asks what an index would: docs/verification.md",
     "wget": "what the official images have in place of curl",
 }
 """Programs that are not here, and why; they are read, and not checked."""

@@ -275,22 +275,68 @@ def test_metrics_that_a_stranger_reads(tmp_path: Path, healthy: Looked) -> None:
     assert "a stranger was answered with 404" in healthy.of("app-metrics-public", "good").what
 
 
-def test_metrics_of_another_make(tmp_path: Path) -> None:
-    """A route of the app's own at /metrics that answers everyone, with a metric that only looks like ours."""
-    route = """
+ROUTE = """
 from fastapi.responses import PlainTextResponse
 
 @app.get("/metrics", response_class=PlainTextResponse)
 def metrics() -> str:
     return "# TYPE http_requests_total counter\\nhttp_requests_total{path=\\"/\\"} 1\\n"
 """
-    folder = app_in(tmp_path, APP + route)
+EXPOSED = """
+from prometheus_fastapi_instrumentator import Instrumentator
+Instrumentator().instrument(app).expose(app)
+"""
+HTML = """
+from fastapi.responses import HTMLResponse
+
+@app.get("/metrics", response_class=HTMLResponse)
+def metrics() -> str:
+    return "<h1>Sales</h1>"
+"""
+
+
+@pytest.mark.parametrize("route", [ROUTE, EXPOSED, HTML], ids=["text", "the instrumentator", "a page for people"])
+def test_a_route_of_the_apps_own(tmp_path: Path, route: str) -> None:
+    """It stands at /metrics and is not relay-otel's page: one fault that says so, and none of what follows from it."""
+    environment = {**QUIET, "XDG_RUNTIME_DIR": str(tmp_path)}
+    folder = app_in(tmp_path / "app", APP + route)
+    looked = doctor(*serve(free_port()), environment=environment, cwd=folder)
+    repaired = doctor(
+        *serve(free_port()), environment={**environment, "RELAY_OTEL_METRICS_PATH": "/relay-metrics"}, cwd=folder
+    )
+
+    names(looked, "app-metrics", "a route of the app's own stands there", "RELAY_OTEL_METRICS_PATH")
+    assert {"app-metrics"} == {each.check for each in looked.findings if each.check.startswith("app-metrics")}
+    assert [looked.of("app-metrics")] == looked.faults, looked.shown
+    assert [] == repaired.faults and "/relay-metrics answers" in repaired.of("app-metrics", "good").what
+
+
+def test_metrics_of_another_make(tmp_path: Path) -> None:
+    """A page of an old relay-otel that answers everyone, with a metric that only looks like ours."""
+    folder = app_in(tmp_path, APP + ROUTE.replace('return "', 'return "relay_otel_build_info 1\\n'))
     looked = doctor(*serve(free_port()), environment={**QUIET, "XDG_RUNTIME_DIR": str(tmp_path)}, cwd=folder)
     wrong = [each.what for each in looked.faults if each.check == "app-metrics-contract"]
 
     assert any("http_requests_total has the labels path" in what for what in wrong), looked.shown
-    assert any("relay_otel_build_info is missing" in what for what in wrong)
+    assert any("relay_otel_processes is missing" in what for what in wrong)
     names(looked, "app-metrics-public", "answers a stranger", "RELAY_OTEL_METRICS_TOKEN_FILE")
+
+
+def test_what_was_counted_under_other(tmp_path: Path, healthy: Looked) -> None:
+    """A value outside a closed set, and one beyond a label's limit, are named alike: the page tells no more."""
+    text = APP + """
+relay_otel.product_event("never heard of").add() if hasattr(relay_otel, "product_event") else None
+orders = relay_otel.counter("orders", labels=("plan",), description="Orders.", limit=2)
+for plan in ("free", "pro", "team"):
+    orders.add(1, {"plan": plan})
+"""
+    looked = doctor(*serve(free_port()), environment={**QUIET, "XDG_RUNTIME_DIR": str(tmp_path)},
+                    cwd=app_in(tmp_path, text))  # fmt: skip
+    said = looked.of("app-metrics-limits", "note")
+
+    assert "orders_total were counted under `other`: a label's value was outside its closed set" in said.what
+    assert "or beyond its limit" in said.what and "docs/metrics.md" in said.repair and "limit=" in said.repair
+    assert "app-metrics-limits" not in {each.check for each in healthy.findings if each.state != "good"}
 
 
 def test_what_was_dropped(tmp_path: Path, healthy: Looked) -> None:
@@ -343,7 +389,7 @@ def test_stale_worker_files(tmp_path: Path, healthy: Looked) -> None:
         server.kill()
     looked = doctor(environment=environment)
 
-    names(looked, "workers-stale", "of patient were killed", "relay-otel flush")
+    names(looked, "workers-stale", "of patient ended before all that they counted was sent", "relay-otel flush")
     (left,) = servers_in(tmp_path)
     assert str(left) in looked.of("workers-stale").what and left.exists()  # it only looked
     assert without(healthy, "workers-stale") and "workers-stale" in healthy.checks

@@ -1,6 +1,6 @@
 """A folder of `relay-otel stack init` and a network in; what it configures without containers, at its usual ports, out.
 
-As it lies, or a copy spoiled in places. Only Prometheus is hurried: it scrapes twice a second.
+As it lies, or a copy spoiled in places. Only Prometheus is hurried: it scrapes once a second.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Spoiled(NamedTuple):
     instead: str
 
 
-HURRIED = Spoiled("prometheus/prometheus.yml", "scrape_interval: 15s", "scrape_interval: 500ms")
+HURRIED = Spoiled("prometheus/prometheus.yml", "scrape_interval: 15s", "scrape_interval: 1s")
 
 
 class Stack:

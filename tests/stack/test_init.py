@@ -47,6 +47,15 @@ def test_what_is_written(repository: Path, relay: Relay) -> None:
         (repository / "ops" / named).parent.mkdir(exist_ok=True)
         (repository / "ops" / named).touch()
     subprocess.run(["git", "init", "--quiet", "."], cwd=repository, check=True)
+    words = [
+        "git",
+        "check-ignore",
+        "ops/secrets/collector.key",
+        "ops/alertmanager/secrets/slack_url",
+        "ops/compose.yaml",
+    ]
+    ignored = subprocess.run(words, cwd=repository, capture_output=True, text=True, check=True).stdout
+    assert ignored.splitlines() == words[2:4]  # and compose.yaml is not
     shown = subprocess.run(
         ["git", "status", "--porcelain", "-uall"], cwd=repository, capture_output=True, text=True, check=True
     ).stdout
@@ -183,6 +192,25 @@ def test_a_second_time_changes_nothing(ops: Path, relay: Relay) -> None:
     assert relay("stack", "init", "ops") == (0, "ops is as it should be\n", "")
     assert texts(ops) == before
     assert relay("stack", "diff", "ops") == (0, "", "")
+
+
+@pytest.mark.usefixtures("tools")
+def test_what_runs_is_told_to_read_it(repository: Path, relay: Relay) -> None:
+    """Not at the first time, when nothing runs; changed rules are read on SIGHUP, by services that compose.yaml has."""
+    assert "docker compose" not in relay("stack", "init", "ops").out
+    change(repository / "ops/relay.yaml", "production: {availability: 99.9,", "production: {availability: 99.95,")
+    lines = [line for line in relay("stack", "init", "ops").out.splitlines() if "docker compose" in line]
+
+    assert lines == [
+        "where they run, have them read it: docker compose --file ops/compose.yaml kill --signal HUP prometheus "
+        "alertmanager (in the profile local: prometheus-local alertmanager-local)"
+    ]
+    services = yaml.safe_load((repository / "ops/compose.yaml").read_text())["services"]
+    assert set(re.findall(r"(?:prometheus|alertmanager)(?:-local)?(?=[ )])", lines[0])) <= set(services)
+    assert {"collector", "collector-local"} <= set(services)
+    change(repository / "ops/relay.yaml", "service: shop ", "service: till ")
+    (repository / "ops/prometheus/targets/apps.yml").unlink(missing_ok=True)
+    assert "docker compose" not in relay("stack", "diff", "ops").out
 
 
 def test_an_edited_file_is_kept_and_shown(ops: Path, relay: Relay) -> None:

@@ -17,6 +17,7 @@ from relay_otel.contract.render_collector import streams
 from relay_otel.labels import ENVIRONMENT
 from relay_otel.recording import default
 from relay_otel.stack.loading import load_stack
+from relay_otel.testing import live_check
 from tests.conftest import totals
 from tests.stack.conftest import METRICS, Relay, change
 from tools.process import ROOT
@@ -46,11 +47,22 @@ def test_the_python_module_counts(shop: Path) -> None:
     for shelf in ("tea", "coffee", "cocoa", "milk"):
         metrics.stock_items.set(5, {"shelf": shelf})
 
-    assert metrics.__all__ == ["checkout_duration_seconds", "orders_total", "stock_items"]
+    assert metrics.__all__ == ["DEFINITIONS", "checkout_duration_seconds", "orders_total", "stock_items"]
     assert totals(default, "orders_total") == {"pro": 1, "other": 2}
     assert totals(default, "checkout_duration_seconds") == {"free": 1}
     assert totals(default, "stock_items") == {"tea": 5, "coffee": 5, "other": 5}
     assert metrics.orders_total.definition.label_names == ("plan", ENVIRONMENT)
+
+
+def test_the_python_module_is_a_contract(shop: Path) -> None:
+    """Its DEFINITIONS are what a live check in a test takes: what differs from them, or never came, is named."""
+    metrics = imported(shop, "checked_metrics")
+    with live_check(metrics.DEFINITIONS.values()) as check:
+        metrics.orders_total.add(1, {"plan": "pro"})
+        metrics.checkout_duration_seconds.record(0.3, {"plan": "free"})
+
+    assert list(metrics.DEFINITIONS) == ["orders_total", "checkout_duration_seconds", "stock_items"]
+    assert (check.problems, check.missing) == ([], ["stock_items"])
 
 
 def test_the_python_module_is_well_kept(shop: Path) -> None:
@@ -124,6 +136,17 @@ def test_the_page_names_each(shop: Path) -> None:
     assert "| `orders_total` | counter | `{order}` | `plan`, `environment` | the app |" in text
     assert "| `page_name` | at most 200 |" in text
     assert "http_requests_total" not in text and "`endpoint`" not in text
+    assert "\n`shelf` (3) has at most 3 different values, and further ones become `other`" in text
+
+
+def test_the_page_has_no_example_where_no_label_has_a_limit(ops: Path, relay: Relay) -> None:
+    """Closed sets have no number; nothing is said of one."""
+    head, tail = METRICS.split("  - name: stock_items")
+    (ops / "metrics.yaml").write_text(head)
+    assert relay("contract", "generate", "--dir", "ops").status == 0
+    text = (ops / "metrics.md").read_text()
+    assert tail and "different values" not in text
+    assert "in Prometheus.\nA label without a number has a closed set of values." in text
 
 
 def test_rules_are_untouched(ops: Path, relay: Relay) -> None:
@@ -165,11 +188,88 @@ def test_an_edited_module_is_kept(shop: Path, relay: Relay) -> None:
     file.write_text(file.read_text() + "\nLATER = 1\n")
     change(shop / "metrics.yaml", "Orders placed.", "Orders that were placed.")
 
-    assert "kept shop/metrics.py, which you edited; what relay-otel has now is in shop/metrics.py.new\n" in (
-        relay("contract", "generate", "--dir", "ops").out
-    )
+    done = relay("contract", "generate", "--dir", "ops")
+    assert "kept shop/metrics.py, which you edited; what relay-otel has now is in shop/metrics.py.new\n" in done.out
     assert "LATER = 1" in file.read_text()
     assert "Orders that were placed." in file.with_name("metrics.py.new").read_text()
+    assert (done.status, done.err) == (1, f"relay-otel: shop/metrics.py was edited, {REPAIR}")
+
+
+REPAIR = (
+    "so it is not what metrics.yaml says; move what is yours elsewhere, then run: "
+    "relay-otel contract generate --dir ops --force\n"
+)
+
+
+@pytest.mark.parametrize("name", ["shop/metrics.py", "web/src/metrics.gen.ts"])
+def test_an_edited_module_is_found_and_replaced(shop: Path, relay: Relay, name: str) -> None:
+    """Though metrics.yaml brings nothing new: both say so and exit 1, --force replaces it and keeps the edited one."""
+    file = shop.parent / name
+    ours = file.read_text()
+    file.write_text(ours + "\n")
+    sentence = f"relay-otel: {name} was edited, {REPAIR}"
+
+    assert relay("contract", "generate", "--dir", "ops", "--check") == (1, "", sentence)
+    assert relay("contract", "generate", "--dir", "ops") == (1, f"kept {name}, which you edited\n", sentence)
+    assert file.read_text() == ours + "\n"
+    done = relay("contract", "generate", "--dir", "ops", "--force")
+    assert done == (0, f"replaced {name}; yours is in {name}.yours\n", "")
+    assert (file.read_text(), Path(f"{file}.yours").read_text()) == (ours, ours + "\n")
+    assert relay("contract", "generate", "--dir", "ops", "--check") == (0, "", "")
+
+
+def test_a_module_that_was_there_or_was_removed_is_said(shop: Path, relay: Relay) -> None:
+    """What metrics.yaml says is not there, so the status is 1; a dashboard may be edited, and is nobody's contract."""
+    module = shop.parent / "shop/metrics.py"
+    module.unlink()
+    removed = (
+        "relay-otel: shop/metrics.py was removed, so it is not what metrics.yaml says; "
+        "run: relay-otel contract generate --dir ops --force\n"
+    )
+    assert relay("contract", "generate", "--dir", "ops", "--check") == (1, "", removed)
+    assert relay("contract", "generate", "--dir", "ops").err == removed
+    assert not module.exists()
+
+    change(shop / "relay.yaml", "../shop/metrics.py", "../shop/numbers.py")
+    module.with_name("numbers.py").write_text("MINE = 1\n")
+    done = relay("contract", "generate", "--dir", "ops")
+    assert (done.status, done.err) == (1, f"relay-otel: shop/numbers.py was there before, {REPAIR}")
+    assert module.with_name("numbers.py").read_text() == "MINE = 1\n"
+
+    relay("contract", "generate", "--dir", "ops", "--force")
+    board = shop / "grafana/dashboards/own.gen.json"
+    board.write_text(board.read_text() + "\n")
+    assert relay("contract", "generate", "--dir", "ops", "--check") == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("key", "sentence"),
+    [
+        ("python: ../shop", "no module was written for the app: orders_total, checkout_duration_seconds, stock_items"),
+        ("typescript: ../web", "no module was written for pages: shelf_views_total, basket_open_seconds"),
+    ],
+)
+def test_a_module_without_a_place_is_said(shop: Path, relay: Relay, key: str, sentence: str) -> None:
+    """Metrics that nobody can count with: the key and the file are named, once; a module with a place says nothing."""
+    assert "no module" not in relay("contract", "generate", "--dir", "ops").out
+    change(shop / "relay.yaml", key, f"# {key}")
+    done = relay("contract", "generate", "--dir", "ops")
+
+    line = f"{key.split(':')[0]}: is not set in ops/relay.yaml, so {sentence}"
+    assert (done.status, [each for each in done.out.splitlines() if "no module" in each]) == (0, [line])
+
+
+def test_what_runs_is_told_to_read_it(shop: Path, relay: Relay) -> None:
+    """The collector's restart is said where its files changed, and only there."""
+    change(shop / "metrics.yaml", "Orders placed.", "Orders that were placed.")
+    assert "docker compose" not in relay("contract", "generate", "--dir", "ops").out
+    change(shop / "metrics.yaml", "limit: 3}", "limit: 30}")
+    done = relay("contract", "generate", "--dir", "ops")
+
+    assert [line for line in done.out.splitlines() if "docker compose" in line] == [
+        "the collector reads its files when it starts; where it runs: docker compose --file ops/compose.yaml restart "
+        "collector (in the profile local: collector-local)"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -178,11 +278,12 @@ def test_an_edited_module_is_kept(shop: Path, relay: Relay) -> None:
         ("name: orders_total", "name: http_requests_total", "relay-otel has a metric of this name; give yours another"),
         ("name: orders_total", "name: relay_orders_total", "names that begin with relay_ are relay-otel's own"),
         ("name: stock_items", "name: up", "Prometheus has a series up of somebody else; give yours another name"),
-        ("name: orders_total", "name: orders", "orders: a counter, and nothing else, ends in _total"),
+        ("name: orders_total", "name: orders", "orders: a counter, and nothing else, ends in _total; call it orders_total"),
         ("name: orders_total", "name: Orders_total", "a metric name has lower-case letters, digits and underscores"),
         ("name: stock_items", "name: orders_total", "the metric is defined twice"),
         ('unit: "{order}"', "unit: USD", "unit USD changes the name; use s, By, {word} or none"),
-        ("buckets: [0.1, 0.5, 1, 5]", "buckets: [0.1, 1, 0.5]", "checkout_duration_seconds: buckets rise"),
+        ("buckets: [0.1, 0.5, 1, 5]", "buckets: [0.1, 1, 0.5]", "checkout_duration_seconds: buckets must rise"),
+        ("key: plan", "key: definitions", "definitions: the generated module has a DEFINITIONS already; give the attr"),
         ("attributes:\n", PAGES, "page_name: relay-otel describes this attribute; leave yours out and refer to it, or"),
         ("relay: {limit: 3}", "relay: {}", "shelf: a label has either members or a limit"),
         ("{ref: plan}, {ref: environment}", "{ref: plan}", "the label environment is missing"),

@@ -11,9 +11,12 @@ from typing import get_args
 from relay_otel.contract.lint import lint
 from relay_otel.contract.lint_rules import series
 from relay_otel.contract.own import Own
+from relay_otel.contract.render_python import constant
 from relay_otel.definitions import Kind
 
 OURS = "relay_"
+DEFINITIONS = "DEFINITIONS"
+"""What the generated module calls all of them."""
 SUFFIXES = ("", "_bucket", "_count", "_sum")
 ODD = re.compile(r"[\"'`\\{}$\x00-\x1f\x7f]")
 """Not in a member: it stands in Python, TypeScript, YAML, regular expressions and PromQL."""
@@ -68,6 +71,8 @@ def words_can_be_written(own: Own) -> Iterator[str]:
         if "*/" in definition.description:
             yield f"{definition.name}: its brief has */ in it, which ends a comment of TypeScript; leave that out."
     for attribute in own.alone.attributes:
+        if attribute.key in own.described and constant(attribute.key) == DEFINITIONS:
+            yield f"{attribute.key}: the generated module has a {DEFINITIONS} already; give the attribute another key."
         for member in attribute.label.members:
             if attribute.key in own.described and ODD.search(member):
                 yield f"{attribute.key}: the member {member!r} has quotes, braces or the like in it; write it without."

@@ -63,9 +63,10 @@ def said(view: View) -> Iterator[Finding]:
     for text in dict.fromkeys(str(each["text"]) for told in view.processes for each in told.get("said", ())):
         if text in seen or text.startswith("configure(") or (KEYLESS in text and tells_users_apart(view.settings)):
             continue
-        what, repair = parts(hide(text))
-        if not _REPAIR.match(repair):  # what stands last is no repair, or there is one sentence only
-            what, repair = hide(text), ""
+        whole = hide(text)
+        what, repair = parts(whole)
+        if what == whole or not _REPAIR.match(repair):  # what stands last is no repair
+            what, repair = whole, ""
         yield note("app-said", f"It said: {what}", "", repair)
 
 
