@@ -64,7 +64,7 @@ generate: setup ## contract/, grafana/boards and the settings table -> Python, T
 	@$(PY) -m grafana.build
 	@$(PY) tools/generate.py
 
-check: setup tools web ## format, lint, types, import layers, generated files fresh; dashboards; every configuration by its own validator
+check: setup tools web docs ## format, lint, types, import layers, generated files fresh; dashboards; the manual; every configuration by its own validator
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/mypy
