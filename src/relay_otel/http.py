@@ -389,11 +389,16 @@ class HttpMetrics:
             path = route_path(scope)
             if path != self._metrics_path or scope["method"] not in ("GET", "HEAD"):
                 return False
-            return not has_route(app.routes, path)
+            if has_route(app.routes, path):
+                _guard.say_once("metrics:route", f"the app has a route of its own at {path}, so {OWN_ROUTE}")
+                return False
+            return True
         except Exception as error:
             _guard.failed("http.metrics", error)
             return False
 
+
+OWN_ROUTE = "relay-otel's metrics are not there; remove that route, or set RELAY_OTEL_METRICS_PATH."
 
 _LAST_KINDS = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
 

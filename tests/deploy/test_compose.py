@@ -181,6 +181,18 @@ def test_the_flags_of_the_folders_are_given(file: str, service: str) -> None:
         }  # fmt: skip
 
 
+@pytest.mark.parametrize("profile", [*PROFILES, LOCAL])
+def test_an_alert_leads_to_where_prometheus_is_reached(profile: str) -> None:
+    """Without --web.external-url its link has the container's id in it. One address for each profile, by a variable."""
+    for address, environment in (
+        ("http://localhost:9090", {}),
+        ("https://prometheus.example", {"RELAY_PROMETHEUS_URL": "https://prometheus.example"}),
+    ):
+        told = json.loads(asked((profile,), **environment).stdout)["services"]
+        commands = [each["command"] for name, each in told.items() if name.startswith("prometheus")]
+        assert [f"--web.external-url={address}" in command for command in commands] == [True]
+
+
 def test_every_target_is_a_service_and_every_file_of_targets_is_there() -> None:
     """Names and ports in deploy/compose/targets are those of compose.yaml."""
     told = services("full")

@@ -15,8 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from relay_otel.doctor import app as app_checks
+from relay_otel.doctor.view import View
 from relay_otel.llm.accounts import Options, spool_path
 from relay_otel.llm.spool import Spool
+from relay_otel.settings import Settings
 from tests.doctor.looked import APP, Looked, app_in, doctor, serve
 from tests.e2e.served import servers_in
 from tools.process import HOST, ROOT, accepts, fetch, free_port
@@ -324,18 +327,27 @@ def test_metrics_of_another_make(tmp_path: Path) -> None:
 
 def test_what_was_counted_under_other(tmp_path: Path, healthy: Looked) -> None:
     """A value outside a closed set, and one beyond a label's limit, are named alike: the page tells no more."""
-    text = APP + """
-relay_otel.product_event("never heard of").add() if hasattr(relay_otel, "product_event") else None
+    text = (
+        APP
+        + """
+from relay_otel import instruments, recording
+chats = recording.default.instrument(instruments.CHAT_MESSAGES_TOTAL)
+chats.add(1, {"model": "a", "status": "never heard of", "user_id_hash": "b"})
 orders = relay_otel.counter("orders", labels=("plan",), description="Orders.", limit=2)
 for plan in ("free", "pro", "team"):
     orders.add(1, {"plan": plan})
 """
+    )
     looked = doctor(*serve(free_port()), environment={**QUIET, "XDG_RUNTIME_DIR": str(tmp_path)},
                     cwd=app_in(tmp_path, text))  # fmt: skip
-    said = looked.of("app-metrics-limits", "note")
+    said = [each for each in looked.findings if each.check == "app-metrics-limits"]
 
-    assert "orders_total were counted under `other`: a label's value was outside its closed set" in said.what
-    assert "or beyond its limit" in said.what and "docs/metrics.md" in said.repair and "limit=" in said.repair
+    assert {
+        f"{number} measurements of {metric} were counted under `other`: a label's value was outside its closed set, or "
+        "beyond its limit."
+        for number, metric in ((1, "chat_messages_total"), (2, "orders_total"))
+    } == {each.what for each in said}, looked.shown
+    assert all("docs/metrics.md lists" in each.repair and "raise the limit" in each.repair for each in said)
     assert "app-metrics-limits" not in {each.check for each in healthy.findings if each.state != "good"}
 
 
@@ -346,7 +358,25 @@ def test_what_was_dropped(tmp_path: Path, healthy: Looked) -> None:
                     cwd=app_in(tmp_path, text))  # fmt: skip
 
     names(looked, "app-dropped", "1 measurements were dropped since the app began: labels", "stderr")
+    said = looked.of("app-said", "note")
+    assert "orders_total was given labels ['shop']; it takes ['plan']." in said.what and not said.repair
     assert without(healthy, "app-dropped") and "app-dropped" in healthy.checks
+
+
+@pytest.mark.parametrize(
+    ("service", "others", "what"),
+    [
+        (None, (), "No process with relay-otel in it is found here."),
+        ("shop", (), "No process of shop with relay-otel in it is found here."),
+        ("shop", ("chat",), "shop is looked for and does not run here; with relay-otel in them these do: chat."),
+        (None, ("chat", "shop"), "Several services run here with relay-otel in them, and none is named: chat, shop."),
+    ],
+)
+def test_nobody_to_look_at(service: str | None, others: tuple[str, ...], what: str) -> None:
+    """Nobody runs, others run, or it is not said which."""
+    (found,) = app_checks.processes(View({}, Settings(), service=service, others=others))
+
+    assert ("unknown", what) == (found.state, found.what)
 
 
 # -- workers --
@@ -393,6 +423,42 @@ def test_stale_worker_files(tmp_path: Path, healthy: Looked) -> None:
     (left,) = servers_in(tmp_path)
     assert str(left) in looked.of("workers-stale").what and left.exists()  # it only looked
     assert without(healthy, "workers-stale") and "workers-stale" in healthy.checks
+
+
+def test_what_the_doctor_has_started_is_not_left(tmp_path: Path) -> None:
+    """An app that ends with counts that nobody took: its directory goes with it, and that of an older server stays."""
+    environment = {"OTEL_SERVICE_NAME": "patient", "RELAY_STAGE": "test", "XDG_RUNTIME_DIR": str(tmp_path),
+                   "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{HOST}:{free_port()}"}  # fmt: skip
+    folder = app_in(tmp_path / "app", f"{APP}\nrelay_otel.counter('orders', description='Orders.').add(1)\n")
+    doctor(*serve(free_port()), environment=environment, cwd=folder)
+    assert [] == servers_in(tmp_path)
+    assert without(doctor("--service=patient", environment=environment), "workers-stale")
+
+    other = {**environment, "OTEL_SERVICE_NAME": "older"}
+    with Server(["env", f"--chdir={folder}", *serve(0)[1:-1], "--port={port}"], environment=other) as server:
+        fetch(f"{server.url}/hello")
+        (older,) = servers_in(tmp_path)
+        server.kill()
+    doctor(*serve(free_port()), environment=environment, cwd=folder)
+    assert [older] == servers_in(tmp_path)
+    assert "of older ended before" in doctor("--service=older", environment=other).of("workers-stale").what
+
+
+def test_a_missing_key_is_said_once(tmp_path: Path) -> None:
+    """The app says that it hashes ids without a key, and so does the check of costs; the app's own words are left out.
+    Where no user is told apart that check has nothing to say of it, and they stay."""
+    text = f"{APP}\nfrom relay_otel.llm.privacy import Pseudonyms\nPseudonyms().of('me')\n"
+    environment = {**QUIET, "XDG_RUNTIME_DIR": str(tmp_path)}
+    folder = app_in(tmp_path / "app", text)
+    once, off = (
+        doctor(*serve(free_port()), environment={**environment, **more}, cwd=folder)
+        for more in ({}, {"RELAY_OTEL_USER_LABEL": "off"})
+    )
+
+    assert "without a key" in once.of("costs-user-key", "good").what
+    assert "app-said" not in once.checks, once.shown
+    said = off.of("app-said", "note")
+    assert "user ids are hashed without a key" in said.what and said.repair.startswith("Set RELAY_OTEL_USER_HASH_KEY")
 
 
 def test_a_worker_without_room(tmp_path: Path) -> None:

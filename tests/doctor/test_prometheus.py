@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from relay_otel.doctor import alertmanager as alertmanager_checks
-from relay_otel.doctor import clock, collector, round_trip
+from relay_otel.doctor import clock, collector, prometheus_targets, round_trip
 from relay_otel.doctor import prometheus as prometheus_checks
 from relay_otel.doctor.prometheus_state import Api
 from relay_otel.doctor.view import View
@@ -130,6 +130,25 @@ def test_prometheus_without_honor_labels_is_named(rig: Rig) -> None:
     assert early.faults["prometheus-honor-labels"].repair == fault.repair
 
 
+def test_honor_labels_that_was_repaired_is_no_fault(rig: Rig) -> None:
+    """Series of before the reload are seen for minutes more: a note, as long as the configuration has it, and no second
+    way of the app to Prometheus."""
+    honored, spoiled = "  - job_name: collector-apps\n    honor_labels: true\n", "  - job_name: collector-apps\n"
+    with prometheus(rig.collector, rig.alertmanager, config={honored: spoiled}) as scraping:
+        await_(lambda: scraping.query('target_info{exported_job="shop"}') or None, "no series were renamed")
+        file = scraping.folder / "prometheus" / "prometheus.yml"
+        file.write_text(file.read_text().replace(spoiled, honored))
+        scraping.restart()
+        await_(lambda: scraping.query('target_info{job="shop"}') or None, "the shop's series did not come")
+        still = scraping.query('target_info{exported_job="shop"}')
+        found = look(prometheus_checks.CHECKS, rig.view(scraping))
+
+    assert still and found.faults == {}
+    said = found.one("prometheus-honor-labels")
+    assert said.state == "note" and "it is repaired; series of before are seen for five minutes more" in said.what
+    assert found.one("prometheus-two-jobs").state == "good"
+
+
 @pytest.mark.parametrize(
     "job",
     [
@@ -156,6 +175,25 @@ def test_two_jobs_for_one_service_are_named(rig: Rig, job: str) -> None:
         f"({rig.shop.url}/metrics)."
     )
     assert fault.repair.startswith("leave one way: take the app out of the jobs that scrape it")
+
+
+PLAIN = {"job": "shop", "instance": "a"}
+RENAMED = {"job": "collector-apps", "instance": "c:8889", "exported_job": "shop", "exported_instance": "a"}
+
+
+@pytest.mark.parametrize(
+    ("infos", "ways"),
+    [
+        pytest.param([PLAIN, RENAMED], 0, id="the same but for exported_*"),
+        pytest.param([RENAMED, {**RENAMED, "instance": "d:8889"}], 1, id="two collectors, both renamed"),
+        pytest.param(
+            [RENAMED, {"job": "shop", "instance": "b:80", "service_instance_id": "a"}], 1, id="scraped itself too"
+        ),
+    ],
+)
+def test_what_honor_labels_renamed_is_no_second_way(infos: list[dict[str, str]], ways: int) -> None:
+    """Unless it is there twice, or the app is scraped besides."""
+    assert ways == len(list(prometheus_targets._two_paths([], infos)))
 
 
 def test_one_page_scraped_by_two_jobs_is_named(rig: Rig) -> None:
@@ -274,7 +312,7 @@ def test_what_else_is_missing_in_prometheus_is_named(rig: Rig) -> None:
         "alertmanager",
     }
     assert found.faults["prometheus-targets"].what.startswith(f"Prometheus cannot scrape http://{away.address}/metrics")
-    assert "prometheus/targets/collector-flags.yml" in found.faults["prometheus-targets"].repair
+    assert "targets/*.yml (under Compose" in found.faults["prometheus-targets"].repair
     assert "rule_files" in found.faults["prometheus-rules"].repair
     assert "prometheus/targets/alertmanager.yml" in found.faults["alertmanager"].repair
 

@@ -92,8 +92,9 @@ def own_route_below_a_mount(app: FastAPI) -> None:
 
 
 @pytest.mark.parametrize("make", [own_route, own_included_route, own_mount, own_route_below_a_mount])
-def test_the_apps_own_metrics_stay_the_apps(collected: Collected, make: Any) -> None:
-    """A route or mount of the application's own at that path answers, and is counted like any other."""
+def test_the_apps_own_metrics_stay_the_apps(collected: Collected, make: Any, said: list[str]) -> None:
+    """A route or mount of the application's own at that path answers, and is counted like any other. It is said once
+    that relay-otel's page is not there."""
     app = FastAPI()
     make(app)
     path = "/metrics/" if make is own_mount else "/metrics"
@@ -102,15 +103,21 @@ def test_the_apps_own_metrics_stay_the_apps(collected: Collected, make: Any) -> 
 
     assert answer.text == '"own"'
     assert sum(collected.requests().values()) == 1
+    get(app, "/metrics")
+    assert said == [
+        "the app has a route of its own at /metrics, so relay-otel's metrics are not there; remove that route, or set "
+        "RELAY_OTEL_METRICS_PATH."
+    ]
 
 
-def test_a_catch_all_does_not_own_it(collected: Collected, tmp_path: Any) -> None:
+def test_a_catch_all_does_not_own_it(collected: Collected, tmp_path: Any, said: list[str]) -> None:
     """A single-page site that answers every path does not hide /metrics."""
     app = FastAPI()
     app.add_api_route("/{path:path}", lambda path: "site")
     app.mount("/", StaticFiles(directory=tmp_path))
 
     assert "# TYPE" in get(app, "/metrics").text
+    assert said == []
 
 
 def test_below_a_root_path(collected: Collected) -> None:

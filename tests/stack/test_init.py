@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from relay_otel.stack.compare import File, State
 from relay_otel.stack.manifest import MANIFEST
+from relay_otel.stack.reading import to_read
 from relay_otel.stack.rewording import HOME
 from tests.stack.conftest import Relay, change, texts
 from tools.process import ROOT, clean_environment, tool
@@ -194,7 +196,6 @@ def test_a_second_time_changes_nothing(ops: Path, relay: Relay) -> None:
     assert relay("stack", "diff", "ops") == (0, "", "")
 
 
-@pytest.mark.usefixtures("tools")
 def test_what_runs_is_told_to_read_it(repository: Path, relay: Relay) -> None:
     """Not at the first time, when nothing runs; changed rules are read on SIGHUP, by services that compose.yaml has."""
     assert "docker compose" not in relay("stack", "init", "ops").out
@@ -202,15 +203,35 @@ def test_what_runs_is_told_to_read_it(repository: Path, relay: Relay) -> None:
     lines = [line for line in relay("stack", "init", "ops").out.splitlines() if "docker compose" in line]
 
     assert lines == [
-        "where they run, have them read it: docker compose --file ops/compose.yaml kill --signal HUP prometheus "
-        "alertmanager (in the profile local: prometheus-local alertmanager-local)"
+        "Prometheus and Alertmanager, where they run, read it after: docker compose --file ops/compose.yaml "
+        "kill --signal HUP prometheus alertmanager (in the profile local: prometheus-local alertmanager-local)"
     ]
     services = yaml.safe_load((repository / "ops/compose.yaml").read_text())["services"]
     assert set(re.findall(r"(?:prometheus|alertmanager)(?:-local)?(?=[ )])", lines[0])) <= set(services)
     assert {"collector", "collector-local"} <= set(services)
-    change(repository / "ops/relay.yaml", "service: shop ", "service: till ")
-    (repository / "ops/prometheus/targets/apps.yml").unlink(missing_ok=True)
-    assert "docker compose" not in relay("stack", "diff", "ops").out
+
+
+@pytest.mark.parametrize(
+    ("path", "state", "force", "words"),
+    [
+        ("prometheus/rules/http.gen.yml", "changed", False, ["kill"]),
+        ("prometheus/rules/old.gen.yml", "gone", False, ["kill"]),
+        ("alertmanager/templates/slack.tmpl", "new", False, ["kill"]),
+        ("collector/config.yaml", "changed", False, ["restart"]),
+        ("collector/config.yaml", "edited", True, ["restart"]),
+        ("collector/config.yaml", "edited", False, []),
+        ("collector/config.yaml", "both", False, []),  # ours is beside it
+        ("collector/config.yaml", "same", True, []),
+        ("collector/README.md", "changed", False, []),
+        ("prometheus/targets/apps.yml", "changed", False, []),  # read on change
+        ("prometheus/blackbox.yml", "changed", False, []),  # the probe's
+        ("grafana/dashboards/own.gen.json", "changed", False, []),
+    ],
+)
+def test_which_files_who_reads(path: str, state: State, force: bool, words: list[str]) -> None:
+    """A file that was put in place is read on SIGHUP, at a restart, or by itself."""
+    lines = list(to_read(Path("ops"), [File(path, state, "old", None if state == "gone" else "new")], force))
+    assert [re.findall(r"compose\.yaml (\w+)", line) for line in lines] == [[each] for each in words]
 
 
 def test_an_edited_file_is_kept_and_shown(ops: Path, relay: Relay) -> None:

@@ -61,6 +61,10 @@ def test_an_upgrade_takes_what_nobody_edited(newer: Path, ops: Path, relay: Rela
         "changed ops/collector/config.yaml",
         "removed ops/prometheus/direct.yml, which is no longer part of it",
         "wrote ops/runbooks/New.md",
+        "Prometheus and Alertmanager, where they run, read it after: docker compose --file ops/compose.yaml "
+        "kill --signal HUP prometheus alertmanager (in the profile local: prometheus-local alertmanager-local)",
+        "the collector, where it runs, reads it after: docker compose --file ops/compose.yaml restart collector "
+        "(in the profile local: collector-local)",
     ]
     assert "metric_expiration: 3m" in (ops / "collector/config.yaml").read_text()
     assert json.loads((ops / MANIFEST).read_text())["version"] == NEWER

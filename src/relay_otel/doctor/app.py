@@ -14,6 +14,7 @@ from relay_otel.doctor.hiding import Hiding
 from relay_otel.doctor.packages import installed
 from relay_otel.doctor.settings import parts
 from relay_otel.doctor.view import Check, View
+from relay_otel.http import OWN_ROUTE
 from relay_otel.values import TRUE
 
 CONTRIB = "opentelemetry.instrumentation.fastapi"
@@ -61,7 +62,9 @@ def said(view: View) -> Iterator[Finding]:
     """What the processes have said on stderr that is not seen by another check."""
     seen, hide = set(view.problems), Hiding(view.environ)
     for text in dict.fromkeys(str(each["text"]) for told in view.processes for each in told.get("said", ())):
-        if text in seen or text.startswith("configure(") or (KEYLESS in text and tells_users_apart(view.settings)):
+        if text in seen or text.startswith("configure(") or OWN_ROUTE in text:
+            continue
+        if KEYLESS in text and tells_users_apart(view.settings):
             continue
         whole = hide(text)
         what, repair = parts(whole)

@@ -155,8 +155,9 @@ def limits(view: View) -> Iterator[Finding]:
                     f"{number} measurements of {metric} were counted under `other`: a label's value was outside its "
                     "closed set, or beyond its limit.",
                     "Totals stay right.",
-                    "Outside the set: give one of the label's values, which docs/metrics.md lists. Beyond the limit: "
-                    "give the label fewer values (a template, a class), or a metric of your own a higher limit=.",
+                    "Outside the set: give one of its values, which docs/metrics.md lists, or the file that declares a "
+                    "metric of your own. Beyond the limit: give the label fewer values (a template, a class), or "
+                    "raise the limit of a metric of your own.",
                 )
         if not full and not limited:
             yield good("app-metrics-limits", "No metric is near its limit of series.")

@@ -153,7 +153,7 @@ def view_of(words: argparse.Namespace, environ: Mapping[str, str], started: Star
     given, _ = settings_module.read(environ, {})
     told = started.told() if started is not None else machine.living(machine.servers(given.runtime_dir, environ))
     services = sorted({str(each["service"]) for each in told})
-    service = words.service or (services[0] if len(services) == 1 else given.service_name)
+    service = words.service or given.service_name or (services[0] if len(services) == 1 else None)
     if started is not None and services:
         service = services[0]
     processes = tuple(each for each in told if each["service"] == service)

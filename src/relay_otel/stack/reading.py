@@ -20,13 +20,13 @@ def to_read(folder: Path, files: Iterable[File], force: bool) -> Iterator[str]:
     compose = f"docker compose --file {folder / 'compose.yaml'}"
     if any(_lies(path, ON_HUP) and not path.startswith(NOT_ON_HUP) for path in written):
         yield (
-            f"where they run, have them read it: {compose} kill --signal HUP prometheus alertmanager "
-            "(in the profile local: prometheus-local alertmanager-local)"
+            f"Prometheus and Alertmanager, where they run, read it after: {compose} kill --signal HUP prometheus "
+            "alertmanager (in the profile local: prometheus-local alertmanager-local)"
         )
     if any(_lies(path, (AT_START,)) for path in written):
         yield (
-            "the collector reads its files when it starts; where it runs: "
-            f"{compose} restart collector (in the profile local: collector-local)"
+            f"the collector, where it runs, reads it after: {compose} restart collector "
+            "(in the profile local: collector-local)"
         )
 
 
