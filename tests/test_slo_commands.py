@@ -161,7 +161,8 @@ def test_baseline(slo: Callable[..., Told]) -> None:
         f"production GET /orders/{{id}} {requests[1]:,} 0.081 s 1.750 s ! 1 s 1.950 s 10.00 % ! 5 %",
         f"production GET /api/chat {requests[2]:,} 0.081 s 1.750 s 5 s 1.950 s 0.00 % 5 %",
         "",
-        "Limits are those of HighLatency and HighErrorRate, ! is over one. Change them in contract/rules.yaml.",
+        "Limits are those of HighLatency and HighErrorRate, ! is over one. Change them in prometheus/rules/, in "
+        "a checkout in contract/rules.yaml.",
     ]
     assert [(each["p95_limit_seconds"], each["error_ratio_limit"]) for each in as_json] == [(1, 0.05)] * 2 + [(5, 0.05)]
     assert requests == pytest.approx([100 * 720, 20 * 720, 10 * 720], rel=0.01)

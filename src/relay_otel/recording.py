@@ -80,9 +80,11 @@ class Recorder:
                     found.trace(self.exemplars)
                 self._instruments[definition.name] = found
             elif found.definition != definition:
+                ours = definition.name in instruments.DEFINITIONS
                 raise ValueError(
-                    f"{definition.name} is defined twice and differently: first {_describe(found.definition)}, "
-                    f"now {_describe(definition)}; give one of them another name."
+                    f"{definition.name} is defined twice and differently: first {'by relay-otel, ' if ours else ''}"
+                    f"{_describe(found.definition)}, now {_describe(definition)}; "
+                    f"give {'yours' if ours else 'one of them'} another name."
                 )
             return found
 

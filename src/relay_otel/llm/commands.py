@@ -26,6 +26,7 @@ from relay_otel.llm.accounts import Options, spool_path
 from relay_otel.llm.prices import Prices
 from relay_otel.llm.spool import Spool
 from relay_otel.settings import Settings
+from relay_otel.values import without_password
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
@@ -176,6 +177,8 @@ def _reconcile(settings: Settings, words: argparse.Namespace) -> int:
         print(f"note: {note}")
     for difference in differences:
         print(f"difference: {difference}")
+    if words.metrics:
+        print(f"compared with {without_password(words.metrics)}, metric by metric.")
     print(
         f"{found.events} events of {found.instances} instances, {found.cost_usd} USD: "
         + (f"{len(differences)} differences." if differences else "no difference.")
@@ -291,7 +294,11 @@ def _without(text: str, pseudonyms: list[str]) -> str | None:
 def _spool(settings: Settings, words: argparse.Namespace) -> int:
     spool = _existing_spool(settings, words)
     if spool is None:
-        print(f"no spool at {spool_path(_options(settings, words))}: nothing was ever logged with this ledger.")
+        wanted = Path(spool_path(_options(settings, words)))
+        print(f"no spool at {wanted}: nothing was ever logged with this ledger by a service of this name.")
+        others = sorted(each.name.rpartition("-")[0] for each in wanted.parent.glob("*.db"))
+        if others:
+            print(f"there are spools of {', '.join(dict.fromkeys(others))}: name one with --service.")
         return 0
     if words.action == "drain":
         return _drain(spool, settings, words)

@@ -156,7 +156,7 @@ def usual(api: PrometheusApi, seconds: int, at: float | None = None) -> list[Usu
             if math.isfinite(each.value)
         }
 
-    requests, errors = ask(count % ""), ask(count % 'status_code=~"5.."')
+    requests, errors = ask(count % 'environment!=""'), ask(count % 'environment!="",status_code=~"5.."')
     p50, p95, p99 = (ask(f"histogram_quantile({quantile}, {buckets})") for quantile in (0.5, 0.95, 0.99))
     rows = [
         Usual(
@@ -250,7 +250,10 @@ def _baseline(settings: Settings, words: argparse.Namespace) -> int:
         ],
         texts=3,
     )
-    print("\nLimits are those of HighLatency and HighErrorRate, ! is over one. Change them in contract/rules.yaml.")
+    print(
+        "\nLimits are those of HighLatency and HighErrorRate, ! is over one. Change them in prometheus/rules/, in a "
+        "checkout in contract/rules.yaml."
+    )
     return 0
 
 
