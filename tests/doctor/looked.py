@@ -14,6 +14,7 @@ from relay_otel.doctor.findings import Finding
 from tools.process import ROOT, clean_environment
 
 COMMAND = Path(sys.executable).with_name("relay-otel")
+ALONE = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs /dev/shm && exec "$@"', "sh"]
 LOCAL = ("Settings", "Packages", "App", "Workers", "Model costs", "End")
 """The groups that ask nobody on the network."""
 
@@ -67,9 +68,16 @@ def doctor(
     cwd: Path = ROOT,
     command: Sequence[str] = (str(COMMAND),),
     timeout: float = 150,
+    alone: bool = False,
 ) -> Looked:
-    """Run it, as a person would. A service that is not named is nobody's: other tests run apps meanwhile."""
-    environment = {"OTEL_SERVICE_NAME": f"looked-{uuid4().hex[:8]}", **environment}
+    """Run it, as a person would.
+
+    Other tests run apps meanwhile: a service that is not named is nobody's, or with ``alone`` /dev/shm is not seen.
+    """
+    if alone:
+        command = [*ALONE, *command]
+    else:
+        environment = {"OTEL_SERVICE_NAME": f"looked-{uuid4().hex[:8]}", **environment}
     done = subprocess.run(
         [*command, "doctor", *(["--json"] if json_ else []), *words],
         env=clean_environment(**environment),

@@ -54,7 +54,7 @@ def test_an_app_that_runs(case: str, tmp_path: Path) -> None:
         (place,) = servers_in(tmp_path)
         await_(lambda: len(list(place.glob("status-*"))) == number, lambda: f"{server.tail()}not {number} files")
         before = sorted(path.name for path in place.iterdir())
-        looked = doctor(environment={"XDG_RUNTIME_DIR": str(tmp_path)})
+        looked = doctor(environment={"XDG_RUNTIME_DIR": str(tmp_path)}, alone=True)
 
         assert before == sorted(path.name for path in place.iterdir())
         assert f"{server.url}/metrics" in looked.of("app-metrics", "good").what, looked.shown
@@ -72,11 +72,11 @@ def test_a_service_among_others(tmp_path: Path) -> None:
         Server(uvicorn("app:app"), environment=base) as one,
         Server(uvicorn("app:app"), environment={**base, "OTEL_SERVICE_NAME": "other"}),
     ):
-        nobody = doctor(environment={"XDG_RUNTIME_DIR": str(tmp_path)})
+        nobody = doctor(environment={"XDG_RUNTIME_DIR": str(tmp_path)}, alone=True)
         named = doctor("--service", "healthy", environment={"XDG_RUNTIME_DIR": str(tmp_path)})
 
     said = nobody.of("app-processes", "unknown")
-    assert said.what.endswith(" is looked for and does not run here; with relay-otel in them these do: healthy, other.")
+    assert said.what == "Several services run here with relay-otel in them, and none is named: healthy, other."
     assert said.repair == "Say which with --service."
     assert one.url in named.of("app-metrics", "good").what
 
