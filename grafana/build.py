@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -12,10 +11,10 @@ from grafana.docs import page
 from grafana.lint import lint
 from grafana.panels import Panel
 from grafana.targets import FOLDER, SUFFIX, Board
+from relay_otel.contract.as_json import pleasant
 from relay_otel.contract.load import Contract, load
 
 ROOT = Path(__file__).resolve().parent.parent
-WIDTH = 120
 
 
 def build(contract: Contract) -> dict[str, Board]:
@@ -41,18 +40,6 @@ def alerts_of(contract: Contract, uid: str, panel: int) -> list[str]:
     """The alerts that name a panel as theirs."""
     parts = [part for part in contract.rules.parts if part.dashboard == uid]
     return [alert.name for part in parts for alert in part.alerts if alert.panel == panel]
-
-
-def pleasant(value: object, indent: int = 0) -> str:
-    """JSON in which what fits on a line stands on one."""
-    short = json.dumps(value, ensure_ascii=False)
-    if indent + len(short) <= WIDTH or not isinstance(value, dict | list) or not value:
-        return short
-    inner = " " * (indent + 2)
-    if isinstance(value, dict):
-        parts = [f"{inner}{json.dumps(key)}: {pleasant(each, indent + 2)}" for key, each in value.items()]
-        return "{\n" + ",\n".join(parts) + "\n" + " " * indent + "}"
-    return "[\n" + ",\n".join(inner + pleasant(each, indent + 2) for each in value) + "\n" + " " * indent + "]"
 
 
 def main() -> int:

@@ -711,7 +711,10 @@ def test_a_contract_name_is_the_contracts_instrument(recorder: Recorder) -> None
 @pytest.mark.parametrize("labels", [("route",), ("user_id_hash", "status", "model"), ()])
 def test_a_contract_name_with_other_labels_is_an_error_at_once(recorder: Recorder, labels: tuple[str, ...]) -> None:
     """Another definition of a contract name raises where the user wrote it, also when ours is not made yet."""
-    with pytest.raises(ValueError, match=r"chat_messages_total is defined twice"):
+    with pytest.raises(
+        ValueError,
+        match=r"chat_messages_total is defined twice and differently: first by relay-otel, .* give yours another",
+    ):
         recorder.define("counter", "chat_messages_total", labels=labels)
     recorder.instrument(instruments.CHAT_MESSAGES_TOTAL)
 

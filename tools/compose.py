@@ -17,7 +17,6 @@ import contextlib
 import json
 import os
 import re
-import secrets
 import shutil
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from typing import Any
 
 import yaml
 
+from relay_otel.stack.secret_files import make_secrets
 from tools.process import ROOT, StackError, await_, tool
 
 PROFILES = ("core", "full", "push", "traces")
@@ -36,7 +36,6 @@ DEMO = "demo"
 PATIENCE_SECONDS = 300.0  # images may have to be pulled, and the log of a month be read
 SECRETS = ROOT / "deploy" / "compose" / "secrets"
 PROBES = ROOT / "deploy" / "compose" / "targets" / "probe.yml"
-SECRET_BYTES = 24
 PROMETHEUS = {"push": "prometheus-push", LOCAL: "prometheus-local"}
 PUBLISHED = {
     "app": ("RELAY_PUBLISH_APP", "127.0.0.1:8000", "the app"),
@@ -208,29 +207,6 @@ def check_environment(environment: Mapping[str, str], probes: Path = PROBES) -> 
             raise StackError(
                 f"RELAY_STAGE is {stage!r}, but the probe's environment in {where} is {probed!r}; give both the same."
             )
-
-
-def make_secrets(folder: Path) -> list[str]:
-    """Make the secrets that are missing, a file each; their names.
-
-    The folder is the owner's alone. The files are readable by whoever they are mounted to: each image has a user of its
-    own.
-    """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    made = []
-
-    def make(name: str, value: str) -> None:
-        if not (folder / name).exists():
-            (folder / name).write_text(value)
-            (folder / name).chmod(0o444)
-            made.append(name)
-
-    make("postgres_password", secrets.token_urlsafe(SECRET_BYTES))
-    password = (folder / "postgres_password").read_text().strip()
-    make("database_url", f"postgresql+psycopg://relay:{password}@postgres/relay")
-    for name in ("grafana_admin_password", "metrics_token", "user_hash_key"):
-        make(name, secrets.token_urlsafe(SECRET_BYTES))
-    return made
 
 
 def places(compose: Compose) -> list[str]:

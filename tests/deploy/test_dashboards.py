@@ -13,9 +13,9 @@ import pytest
 
 from grafana import lint as checks
 from grafana.board import round_trip
-from grafana.build import pleasant
 from grafana.lint import lint
 from grafana.targets import Board, boards, everything, fill, panels, targets, variables
+from relay_otel.contract.as_json import pleasant
 from relay_otel.contract.load import Contract, load
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -422,6 +422,9 @@ def test_stale_worker_files(tmp_path: Path, healthy: Looked) -> None:
     names(looked, "workers-stale", "of patient ended before all that they counted was sent", "relay-otel flush")
     (left,) = servers_in(tmp_path)
     assert str(left) in looked.of("workers-stale").what and left.exists()  # it only looked
+    another = doctor(environment={**environment, "OTEL_SERVICE_NAME": "neighbour"})
+    assert without(another, "workers-stale")
+    assert "flush --service patient" in another.of("workers-stale", "note").repair
     assert without(healthy, "workers-stale") and "workers-stale" in healthy.checks
 
 

@@ -131,6 +131,16 @@ def test_a_wrong_address_is_named_with_the_right_one(
     assert {name: each.repair for name, each in found.faults.items()} == {check: repair.format(host=host)}
 
 
+def test_prometheus_in_the_collectors_place_is_named(rig: Rig) -> None:
+    """Who answers 404 is often Prometheus, whose port was taken for the collector's."""
+    environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": rig.prometheus.url}
+    found = look(round_trip.CHECKS, view(rig.collector.host, environ, prometheus=rig.prometheus.url))
+
+    assert found.faults["collector-path"].what.endswith(
+        "knows no such path (404): it is Prometheus, which the collector is asked by."
+    )
+
+
 def test_nobody_there_is_told_with_all_ports(rig: Rig) -> None:
     """Where no port of a host answers, the finding says which were tried, and that one may do without a collector."""
     found = look(round_trip.CHECKS, view(own_host(), prometheus=rig.prometheus.url))

@@ -290,6 +290,8 @@ def test_the_tail_of_a_killed_process_is_named(tmp_path: Path, running: ExitStac
     assert "compared with their server's metrics" in alone.stdout
     compared = command(environ, "reconcile", "--metrics", f"{app.url}/metrics")
     assert compared.returncode == 1, compared.stdout + compared.stderr
+    assert f"compared with {app.url}/metrics, metric by metric.\n" in compared.stdout
+    assert "metric by metric" not in alone.stdout
     differences = re.findall(
         r"difference: (\w+) by (\S+): ([0-9.e-]+) USD in the ledger, ([0-9.e-]+) in ", compared.stdout
     )

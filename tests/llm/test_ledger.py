@@ -346,12 +346,15 @@ def test_spool_commands(
     url: str, books: Accounts, prices: Prices, tmp_path: Path, command: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "nothing was ever logged" in command("spool", "status")[1]
+    assert "there are spools of" not in command("spool", "status")[1]
     monkeypatch.setattr("relay_otel.llm.shipper.Shipper.start", lambda self: None)  # nobody ships
     books.configure(Options(service_name="t", server_id="s", ledger=url, spool_dir=str(tmp_path / "spool")), prices)
     for _ in range(3):
         log()
     books.close(2.0)
     assert "3 events wait" in command("spool", "status")[1]
+    other = command("spool", "status", "--service", "nobody")[1]
+    assert "by a service of this name.\nthere are spools of " in other and "name one with --service." in other
     assert command("erase-user", "nobody")[0] in (0, 2)  # on PostgreSQL there is no table yet
     assert "3 events would be sent" in command("spool", "drain", "--dry-run")[1]
     assert command("migrate")[0] == 0

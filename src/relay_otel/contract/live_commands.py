@@ -19,6 +19,7 @@ from relay_otel.contract.received import from_otlp, from_page
 from relay_otel.contract.receiver import PATH, Receiver
 from relay_otel.definitions import Definition
 from relay_otel.operations.prometheus_api import address
+from relay_otel.stack.extra import complain
 from relay_otel.values import without_password
 
 ANSWERS = "relay.yaml"
@@ -57,20 +58,21 @@ def add(commands: Any) -> None:
 def run(words: argparse.Namespace) -> int:
     """0: as the contract says; 1: something is not, or too little came; 2: nothing could be looked at."""
     if not words.pages and words.listen is None:
-        return _complain(
-            "live-check has nothing to look at; name a page, like http://localhost:8000/metrics, or --listen."
+        return complain(
+            "live-check has nothing to look at; name a page, like http://localhost:8000/metrics, or --listen.",
+            2,
         )
     try:
         definitions = _definitions(words.contract)
     except ValueError as error:  # ContractError
-        return _complain(str(error))
+        return complain(str(error), 2)
     check = LiveCheck(definitions, expected=emitted(definitions, *(words.emitter or ())), ignore=words.ignore)
     for page in words.pages:
         try:
             check.add(from_page(_read(page)))
         except (OSError, ValueError) as error:
             reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
-            return _complain(f"{without_password(page)} is no page of metrics ({reason}); name one that is.")
+            return complain(f"{without_password(page)} is no page of metrics ({reason}); name one that is.", 2)
     if words.listen is not None:
         host, port = words.listen
         try:
@@ -79,12 +81,15 @@ def run(words: argparse.Namespace) -> int:
                 with contextlib.suppress(KeyboardInterrupt):  # enough was seen
                     threading.Event().wait(words.seconds)
         except OSError as error:
-            return _complain(
-                f"--listen is {host}:{port}, which cannot be listened on ({error.strerror}); choose another."
+            return complain(
+                f"--listen is {host}:{port}, which cannot be listened on ({error.strerror}); choose another.",
+                2,
             )
     print(_as_json(check) if words.json else check.text())
     if words.contract is None and any(problem.what == "unknown" for problem in check.problems):
-        _say("the contract is relay-otel's own; for metrics of yours name the folder with relay.yaml: --contract DIR")
+        complain(
+            "the contract is relay-otel's own; for metrics of yours name the folder with relay.yaml: --contract DIR"
+        )
     return 1 if check.problems or check.coverage * 100 < words.coverage else 0
 
 
@@ -147,12 +152,3 @@ def _number(text: str, what: str, most: float) -> float:
     if not 0 <= value <= most:
         raise argparse.ArgumentTypeError(f"{text!r} is not {what} from 0 to {most:g}.")
     return value
-
-
-def _complain(sentence: str) -> int:
-    _say(sentence)
-    return 2
-
-
-def _say(sentence: str) -> None:
-    print(f"relay-otel: {sentence}", file=sys.stderr)

@@ -4,11 +4,11 @@ Ours are built with Grafana's SDK, which a user need not have. This is the same 
 dashboards are run over it in the tests.
 """
 
-import json
 import re
 from collections.abc import Iterator
 from typing import Any
 
+from relay_otel.contract.as_json import pleasant
 from relay_otel.contract.load import Metric
 from relay_otel.contract.own import Own
 
@@ -27,7 +27,6 @@ DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 RATE = "$__rate_interval"
 UNITS = {"s": "s", "By": "bytes", "{USD}": "currencyUSD"}
 """Grafana's word for a unit; others are plain numbers."""
-LINE = 120
 
 
 def render_dashboard(own: Own, service: str) -> str:
@@ -51,18 +50,6 @@ def render_dashboard(own: Own, service: str) -> str:
 def uid(service: str) -> str:
     """The dashboard's id: short enough for Grafana."""
     return f"own-{re.sub(r'[^a-z0-9]+', '-', service.lower()).strip('-')}"[:40]
-
-
-def pleasant(value: object, indent: int = 0) -> str:
-    """JSON in which what fits on a line stands on one."""
-    short = json.dumps(value, ensure_ascii=False)
-    if indent + len(short) <= LINE or not isinstance(value, dict | list) or not value:
-        return short
-    inner = " " * (indent + 2)
-    if isinstance(value, dict):
-        parts = [f"{inner}{json.dumps(key)}: {pleasant(each, indent + 2)}" for key, each in value.items()]
-        return "{\n" + ",\n".join(parts) + "\n" + " " * indent + "}"
-    return "[\n" + ",\n".join(inner + pleasant(each, indent + 2) for each in value) + "\n" + " " * indent + "]"
 
 
 def _panels(metric: Metric) -> Iterator[Json]:
