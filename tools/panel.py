@@ -209,6 +209,7 @@ def urls(running: Stack) -> list[str]:
     return [
         *ports,
         f"{'dashboards':29}docs/dashboards.md; for a Grafana of yours on {running.product.url}: grafana/README.md",
+        f"{'is all well?':29}.venvs/dev/bin/relay-otel doctor --service relay-chat --prometheus {running.product.url}",
         f"{'in containers':29}make up, once this has ended: the same with Grafana; deploy/compose/README.md",
     ]
 

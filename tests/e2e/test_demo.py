@@ -3,6 +3,7 @@
 import os
 import pty
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -31,15 +32,37 @@ def demo(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=False)
 
 
+def demo_with_doctor(*arguments: str) -> tuple[subprocess.CompletedProcess[str], subprocess.CompletedProcess[str]]:
+    """The demo, and the command that its panel names, given while traffic runs; nobody else's processes are seen."""
+    alone = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs /dev/shm && exec "$@"', "sh"]
+    words = [*alone, sys.executable, "tools/demo.py", "--free-ports", *arguments]
+    said, command = [], ""
+    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        for line in running.stdout:
+            said.append(line)
+            if named := re.match(r"is all well\? +(\S.*)$", line):
+                command = named[1]
+            elif re.match(r" +[1-9]\d* s ", line):  # the traffic's second line: the first export is over
+                break
+        inside = ["nsenter", "--mount", f"--wd={ROOT}", "--target", str(running.pid), *shlex.split(command)]
+        doctor = subprocess.run(inside, cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=False)
+        rest, errors = running.communicate(timeout=DEADLINE_SECONDS)
+    return subprocess.CompletedProcess(words, running.returncode, "".join(said) + rest, errors), doctor
+
+
 @pytest.mark.parametrize("database", ["", "postgresql"], ids=["SQLite", "PostgreSQL"])
 def test_all_books_equal_both_prometheuses(database: str) -> None:
     """What the client, the language model's provider and the app counted is what Prometheus shows, by the collector
     and direct.
 
     The client counts answers by endpoint and status, and WebSockets by close code; the provider messages and tokens;
-    the app its database queries by operation, table and status; who drives Chromium what was done in it.
+    the app its database queries by operation, table and status; who drives Chromium what was done in it. That
+    `relay-otel doctor` looks meanwhile, and sends its marked points, changes none of them.
     """
-    ended = demo("--for", "8", "--check", "--database", database)
+    ended, doctor = demo_with_doctor("--for", "8", "--check", "--database", database)
+
+    assert (doctor.returncode, "\n0 faults, 0 unknown, " in doctor.stdout) == (0, True), doctor.stdout + doctor.stderr
 
     assert (ended.returncode, ended.stderr) == (0, ""), ended.stdout
     assert re.search(r"^Equal: \d+ answers, \d+ WebSockets, \d+ calls .*, on both paths\.$", ended.stdout, re.MULTILINE)
