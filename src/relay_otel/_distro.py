@@ -90,6 +90,14 @@ def _is_resource_tracker() -> bool:
     return any(word.startswith("from multiprocessing.resource_tracker import main") for word in sys.orig_argv)
 
 
+def tell_instrumentors() -> None:
+    """Tell the doctor what became of the instrumentors: once, not for each.
+
+    Entry point of ``opentelemetry_post_instrument``, which is called when all are loaded.
+    """
+    status.own.renew()
+
+
 def notice_another_distribution() -> None:
     """Say it when ``opentelemetry-instrument`` has chosen another distribution than this one.
 

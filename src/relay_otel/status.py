@@ -2,9 +2,9 @@
 
     status-<pid>-<ticks>.json    0600, replaced at once
 
-Written when ``configure()`` is done, renewed when an app is taken over, an instrumentor loaded or a sentence said, and
-in a forked child. Removed at shutdown, by who finds its process ended, or with the directory. ``relay-otel doctor``
-reads it. No secret stands in it. Where no directory is shared there is no file.
+Written when ``configure()`` is done, renewed when an app is taken over, all instrumentors are loaded or a sentence is
+said, and in a forked child. Removed at shutdown, by who finds its process ended, or with the directory.
+``relay-otel doctor`` reads it. No secret stands in it. Where no directory is shared there is no file.
 """
 
 from __future__ import annotations
@@ -83,9 +83,8 @@ class Status:
             self._ways.append(way)
 
     def instrumentor(self, name: str, state: str, why: str = "") -> None:
-        """What became of an instrumentor: ``loaded``, ``skipped`` or ``failed``."""
+        """What became of an instrumentor: ``loaded``, ``skipped`` or ``failed``. Told by the next ``renew``."""
         self._instrumentors[name] = {"state": state, "why": why}
-        self.renew()
 
     def app(self, told: Mapping[str, Any]) -> None:
         """An application was taken over."""

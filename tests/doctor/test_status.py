@@ -71,6 +71,26 @@ def test_it_comes_and_goes_with_the_process(tmp_path: Path) -> None:
     assert [] == servers_in(tmp_path)
 
 
+def test_it_tells_of_instrumentors_when_all_are_loaded(tmp_path: Path) -> None:
+    """Under the wrapper, also where no app is taken over and nothing is said: loaded and skipped, and why."""
+    program = "import glob; (file,) = glob.glob('**/status-*.json', recursive=True); print(open(file).read())"
+    done = subprocess.run(
+        [Path(sys.executable).with_name("opentelemetry-instrument"), sys.executable, "-c", program],
+        env=clean_environment(XDG_RUNTIME_DIR=str(tmp_path), RELAY_OTEL_EXPORT="prometheus", RELAY_OTEL_STRICT="1"),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    instrumentors = json.loads(done.stdout)["instrumentors"]
+
+    assert instrumentors["opentelemetry.instrumentation.fastapi"] == {
+        "state": "skipped",
+        "why": "relay-otel records HTTP itself",
+    }
+
+
 def test_a_forked_child_has_its_own(tmp_path: Path) -> None:
     """The child's says who it is; the parent's stays."""
     steps = (

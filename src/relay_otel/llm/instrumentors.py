@@ -109,6 +109,7 @@ def _watch_instrumentors(module: Any) -> None:
             on = self.is_instrumented_by_opentelemetry  # else upstream has said what does not fit, and went on
             why = "" if on else "its library has a version that it does not take"
             status.own.instrumentor(type(self).__module__, "loaded" if on else "skipped", why)
+            status.own.renew()
         return result
 
     module.BaseInstrumentor.instrument = instrumenting
