@@ -84,7 +84,7 @@ check: setup tools web docs ## format, lint, types, import layers, generated fil
 test: setup-all tools web grafana/pictures/node_modules/.ready ## all tests: unit, contract, routes on two FastAPIs, queries on two SQLAlchemys, model calls of four instrumentations, two SDKs, the browser package in Chromium, end to end with real processes
 	$(PY) -m pytest -q -n 2 --dist worksteal -m "not slow" --ignore tests/e2e/test_workers.py --ignore tests/genai tests $(ARGS)
 	$(PY) -m pytest -q -m "not slow" tests/e2e/test_workers.py
-	.venvs/sdk-latest/bin/python -m pytest -q -n 2 -m "not slow" tests/export tests/test_*.py --ignore tests/test_siblings.py --ignore tests/export/test_folding.py --ignore tests/test_cellfile.py
+	.venvs/sdk-latest/bin/python -m pytest -q -n 2 -m "not slow" tests/export $(patsubst %,tests/test_%.py,configure differential exemplars meter testing upstream) --ignore tests/export/test_folding.py
 	.venvs/fastapi-0.141/bin/python -m pytest -q tests/http
 	.venvs/sqlalchemy-2.0/bin/python -m pytest -q -n 2 -m "not slow" tests/db
 	.venvs/genai/bin/python -m pytest -q -n 2 tests/genai

@@ -65,12 +65,15 @@ def give_back(descriptor: int) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path | str, *, shared: bool = False, wait: float = 0.0) -> Iterator[bool]:
-    """``take`` and ``give_back`` around a body, which is told whether the lock is held."""
-    descriptor = take(path, shared=shared, wait=wait)
+    """``take`` and ``give_back`` around a body, which is told whether the lock is held.
+
+    A child that is forked within it leaves it without a trace: the number may be of another file by then.
+    """
+    descriptor, holder = take(path, shared=shared, wait=wait), os.getpid()
     try:
         yield descriptor is not None
     finally:
-        if descriptor is not None:
+        if descriptor is not None and os.getpid() == holder:
             give_back(descriptor)
 
 

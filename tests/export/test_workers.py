@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.resources import Resource
 
 from relay_otel import filelock, runtime
 from relay_otel.cellfile import ENDING, EXPORTS, WORKS, CellFile
 from relay_otel.definitions import Definition, Label
+from relay_otel.export.outgoing import Outgoing
 from relay_otel.export.workers import Turn, Workers, legacy, total
 from relay_otel.merging import Family
 from relay_otel.recording import Recorder
@@ -263,6 +266,35 @@ def test_what_a_dead_server_left_is_one_processs_to_send(server: Server) -> None
     assert server.path.exists()
 
 
+@pytest.mark.parametrize("renews", [True, False])
+def test_a_child_leaves_what_its_parent_is_sending(tmp_path: Path, renews: bool) -> None:
+    """A child forked while its parent sends what a dead server left: what it sends itself does not remove that.
+    The control: one that does not renew takes its parent's sending for its own."""
+    dead, server = (runtime._make(runtime.Home(tmp_path), "shop", "shop", name, {}) for name in ("dead", "living"))
+    assert dead is not None and server is not None
+    recorder, _ = process(dead)
+    recorder.counter(definition("counter")).add(5, {"plan": "a"})
+    end(recorder)
+    _, workers = process(server)
+    sending = Outgoing(workers, Resource.get_empty, Resource.get_empty, list, [dead])
+    assert sending.take(1, forced=True) and 2 == len(sending.data().resource_metrics)
+
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            if renews:
+                sending.renew()
+            sending.give_back(True)
+            status = 0 if dead.path.exists() else 2
+        finally:
+            os._exit(status)
+    assert (0 if renews else 2) == os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if renews:
+        sending.give_back(True)
+        assert ([], False) == (sending.dead, dead.path.exists())
+
+
 def test_what_a_dead_server_had_sent_is_removed(server: Server) -> None:
     """A server whose last export carried everything leaves nothing to send, and its directory goes."""
     recorder, workers = process(server)
@@ -287,3 +319,49 @@ def test_no_answer_is_better_than_one_that_steps_back(server: Server, monkeypatc
         assert not fresh.can_answer() and knows.can_answer()
         assert {"a": 5.0} == shown(knows.collect())
     assert {"a": 5.0} == shown(fresh.collect())
+
+
+def test_a_collector_that_hangs_is_known_to_all(server: Server) -> None:
+    """Who ends need not find out by waiting what a sibling has found out; an answer ends it, and an export keeps it."""
+    (_, one), (_, other) = process(server), process(server)
+    assert one.turn.take(1, forced=True)
+    assert (False, False) == (one.turn.hangs, other.turn.hangs)
+    one.turn.hangs = True
+    assert (True, True) == (one.turn.hangs, other.turn.hangs)
+    one.turn.give_back(False)
+    assert other.turn.hangs and other.turn.take(1, forced=True)
+    other.turn.hangs = False
+    other.turn.give_back(True)
+    assert (False, False) == (one.turn.hangs, other.turn.hangs)
+
+
+def test_a_collector_that_hangs_is_known_to_who_is_alone(tmp_path: Path) -> None:
+    """Without a directory, and after it was taken away."""
+    turn = Workers(Recorder(), None).turn
+    turn.hangs = True
+    assert turn.hangs
+
+
+def test_a_child_gives_back_no_lock_of_its_parents(tmp_path: Path) -> None:
+    """A child that leaves the body within which it was forked does not touch its own lock under the same number."""
+    with filelock.locked(tmp_path / "parents") as held:
+        before = set(filelock._inherited)
+        holding = filelock.locked(tmp_path / "parents too")
+        assert held and holding.__enter__()
+        (number,) = filelock._inherited - before
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                own = filelock.take(tmp_path / "childs")
+                assert own is not None
+                if own != number:
+                    os.dup2(own, number)
+                    filelock._inherited.add(number)
+                holding.__exit__(None, None, None)
+                os.fstat(number)
+                status = 0
+            finally:
+                os._exit(status)
+        assert 0 == os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        holding.__exit__(None, None, None)

@@ -56,12 +56,12 @@ def living(found: Iterable[Server]) -> list[dict[str, Any]]:
     return sorted(told, key=lambda each: (str(each["directory"]), int(each.get("pid", 0))))
 
 
-def left(found: Iterable[Server], service: str | None) -> tuple[Left, ...]:
-    """Servers that ended, of that service or of all."""
+def left(found: Iterable[Server]) -> tuple[Left, ...]:
+    """Servers that ended, of all services."""
     ended = []
     for server in found:
         name = str(server.identity().get("service", server.path.name))
-        if service in (None, name) and not server.is_alive():
+        if not server.is_alive():
             try:
                 unsent = has_unsent(server)
             except OSError:

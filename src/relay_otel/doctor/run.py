@@ -111,7 +111,7 @@ def run(_: Settings, words: argparse.Namespace) -> int:
 def _look(words: argparse.Namespace, report: Report, environ: Mapping[str, str]) -> int:
     given, _ = settings_module.read(environ, {})
     # Before the app is started: it sends what others left.
-    left = machine.left(machine.servers(given.runtime_dir, environ), words.service or given.service_name)
+    left = machine.left(machine.servers(given.runtime_dir, environ))
     with contextlib.ExitStack() as ending:
         begun: list[Finding] = []
         started = None

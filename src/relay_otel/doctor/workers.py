@@ -57,10 +57,10 @@ def directory(view: View) -> Iterator[Finding]:
 
 
 def stale(view: View) -> Iterator[Finding]:
-    """Whether servers that were killed have left counts that nobody sent."""
-    unsent = [left for left in view.left if left.unsent]
-    waiting = [left for left in unsent if view.service in (None, left.service)]
-    others = sorted({left.service for left in unsent if left not in waiting})
+    """Whether servers that were killed have left counts that nobody sent; those of other services are a note."""
+    mine = [left for left in view.left if view.service in (None, left.service)]
+    waiting = [left for left in mine if left.unsent]
+    others = sorted({left.service for left in view.left if left.unsent and left not in mine})
     if waiting and view.settings.otlp:
         named = ", ".join(sorted({left.service for left in waiting}))
         yield fault(
@@ -70,28 +70,29 @@ def stale(view: View) -> Iterator[Finding]:
             "Their last numbers are in no total.",
             f"Run `relay-otel flush --service {waiting[0].service}`, or start the service: it sends them first.",
         )
-    elif others and view.settings.otlp:
+    elif waiting:
+        yield note("workers-stale", f"{len(waiting)} server(s) ended with counts; the next start removes them, since "
+                   "nothing is pushed.")  # fmt: skip
+    if others and view.settings.otlp:
         yield note(
             "workers-stale",
             f"Servers of other services ended here before all that they counted was sent: {', '.join(others)}.",
             "",
             f"Run `relay-otel flush --service {others[0]}` with the settings of that service.",
         )
-    elif waiting:
-        yield note("workers-stale", f"{len(waiting)} server(s) ended with counts; the next start removes them, since "
-                   "nothing is pushed.")  # fmt: skip
-    for left in view.left:
-        if left.unsent is None:
-            yield fault(
-                "workers-stale",
-                f"What a server of {left.service} left in {left.path} cannot be read.",
-                "Its last numbers are in no total.",
-                "Remove it if you can do without it.",
-            )
-    if not view.left:
-        yield good("workers-stale", "No server that ended has left anything.")
-    elif all(left.unsent is False for left in view.left):
-        yield good("workers-stale", f"{len(view.left)} server(s) ended here; all that they counted was sent.")
+    unreadable = [left for left in mine if left.unsent is None]
+    for left in unreadable:
+        yield fault(
+            "workers-stale",
+            f"What a server of {left.service} left in {left.path} cannot be read.",
+            "Its last numbers are in no total.",
+            "Remove it if you can do without it.",
+        )
+    if not mine:
+        whose = f" of {view.service}" if view.service else ""
+        yield good("workers-stale", f"No server{whose} that ended has left anything.")
+    elif not waiting and not unreadable:
+        yield good("workers-stale", f"{len(mine)} server(s) ended here; all that they counted was sent.")
 
 
 def _servers(number: int) -> str:

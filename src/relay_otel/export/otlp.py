@@ -46,8 +46,8 @@ EXIT_SECONDS = 1.2
 """For the last export at exit: the promise is 2 s for all of it (design.md, budgets)."""
 
 HUNG_SECONDS = 0.2
-"""The same where the collector has let a request wait until its time was up: a server's parent ends after its workers,
-a worker after its last flush, and the promise is for all of them."""
+"""The same where the collector has let a request wait until its time was up, this process's or a sibling's: a server's
+parent ends after its workers, a worker after its last flush, and the promise is for all of them."""
 
 FORK_SECONDS = 0.5
 """How long a fork waits for an export to be called off. gRPC forks well only while nothing of it is open: of children
@@ -123,6 +123,9 @@ def _exemplars(point: Point) -> list[Exemplar]:
 class Turn(Protocol):
     """When it is this process's turn to export, where processes export one stream together."""
 
+    hangs: bool
+    """Whether the collector let the last request wait until its time was up, whoever of them sent it."""
+
     def wait(self, interval: float) -> float:
         """Seconds until the next look."""
 
@@ -132,9 +135,14 @@ class Turn(Protocol):
     def give_back(self, arrived: bool) -> None:
         """After it."""
 
+    def renew(self) -> None:
+        """In a forked child."""
+
 
 class Always:
     """A process that exports alone."""
+
+    hangs = False
 
     def wait(self, interval: float) -> float:
         return interval
@@ -144,6 +152,9 @@ class Always:
 
     def give_back(self, arrived: bool) -> None:
         """Nobody waits for it."""
+
+    def renew(self) -> None:
+        """It goes on."""
 
 
 class OtlpExport:
@@ -213,8 +224,6 @@ class OtlpExport:
         self._succeeded = False
         self._busy = False
         self._began = 0.0
-        self._hangs = False
-        """The last request was not answered in its time."""
         self._was_sent = False
         """The collector took what was exported last."""
         self._sending = threading.Lock()
@@ -305,13 +314,13 @@ class OtlpExport:
             return False  # ended by a flush or a fork, which export again at once, or by shutdown, which says so
         key = f"collector:{self._endpoint}"
         if result is MetricExportResult.SUCCESS:
-            self._hangs, self._was_sent = False, True
+            self._turn.hangs, self._was_sent = False, True
             self._said.clear()
             if _guard.forget(key):
                 _guard.say(f"the collector at {self._endpoint} answers again; totals are complete.")
             return True
         reason = self._words.reason(time.monotonic() - began)
-        self._hangs = reason == "timeout"
+        self._turn.hangs = reason == "timeout"
         self._lost(reason)
         if reason == "error":
             _guard.say_once("failed:OTLP encode", f"the totals could not be sent: {self._words.last}")
@@ -351,7 +360,7 @@ class OtlpExport:
             return False
         self._hurried = hurried
         with self._done:
-            if hurried and (self._hangs or (self._busy and time.monotonic() - self._began >= EXIT_SECONDS)):
+            if hurried and (self._turn.hangs or (self._busy and time.monotonic() - self._began >= EXIT_SECONDS)):
                 timeout = min(timeout, HUNG_SECONDS)
             self._asked += 1
             asked = self._asked
@@ -362,7 +371,7 @@ class OtlpExport:
             self._wake.set()
             answered = self._done.wait_for(lambda: self._answered >= asked, timeout)
             if not answered and timeout >= EXIT_SECONDS / 2:  # shorter ones say nothing about the collector
-                self._hangs = True
+                self._turn.hangs = True
             return answered and self._succeeded
 
     def shutdown(self, timeout: float = EXIT_SECONDS) -> bool:
@@ -402,6 +411,7 @@ class OtlpExport:
     def _renew(self) -> None:
         """In a forked child: thread, locks and connection of its own."""
         with _guard.guard("OTLP export after fork"):
+            self._turn.renew()
             self._start()
 
 

@@ -40,6 +40,18 @@ class Outgoing:
     _sending: list[Legacy] = field(default_factory=list)
     _open: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
+    @property
+    def hangs(self) -> bool:
+        return self.workers.turn.hangs
+
+    @hangs.setter
+    def hangs(self, hangs: bool) -> None:
+        self.workers.turn.hangs = hangs
+
+    def renew(self) -> None:
+        """In a forked child: what its parent was about to send is its parent's."""
+        self._sending, self._open = [], contextlib.ExitStack()
+
     def wait(self, interval: float) -> float:
         return self.workers.turn.wait(interval)
 

@@ -49,6 +49,9 @@ _STATE = struct.Struct("<dQQd")
 """Of the export file: when the last export ended (monotonic clock, the same for all processes of a machine), the time
 of its points in nanoseconds, the pid that sent it, and the sum of all counters and histograms it carried."""
 
+_HANGS = struct.Struct("<Q")
+"""Behind it: 1 while the collector hangs. Written without the lock: who ends cannot wait for who is at it."""
+
 
 class Snapshot(NamedTuple):
     """The processes of a server as they were read last."""
@@ -459,6 +462,7 @@ class Turn:
         self._stamp = 0
         self.mine = False
         """The server's totals are this process's to send, until ``give_back``."""
+        self._hangs = False
 
     def wait(self, interval: float) -> float:
         """Seconds until this process should look again, after an export or a look."""
@@ -468,6 +472,26 @@ class Turn:
         grace = 0.0 if pid == os.getpid() else GRACE * interval
         left = last + interval + grace - time.monotonic()
         return left if 0 < left <= interval + grace else GRACE * interval
+
+    @property
+    def hangs(self) -> bool:
+        """Whether the collector let the last request of the server's wait until its time was up."""
+        if not self._workers.partial:
+            with contextlib.suppress(OSError), open(self._path(), "rb") as file:
+                told = os.pread(file.fileno(), _HANGS.size, _STATE.size)
+                return self._hangs if len(told) < _HANGS.size else _HANGS.unpack(told) == (1,)
+        return self._hangs
+
+    @hangs.setter
+    def hangs(self, hangs: bool) -> None:
+        self._hangs = hangs
+        if not self._workers.partial:
+            # Nobody may have taken a turn yet: what is of one process alone is sent without.
+            with (
+                contextlib.suppress(OSError),
+                open(os.open(self._path(), os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file,
+            ):
+                os.pwrite(file.fileno(), _HANGS.pack(hangs), _STATE.size)
 
     def take(self, interval: float, *, forced: bool = False, wait: float = 0.0) -> bool:
         """Whether nobody else needs to be waited for; ``mine`` says whether to send the server's totals.
@@ -578,14 +602,11 @@ def legacy(server: Server) -> Iterator[Legacy | None]:
 
     Removes the directory where all was sent before.
     """
-    held: int | None = None
-    with contextlib.suppress(OSError):
-        held = filelock.take(server.export) if server.path.is_dir() else None
-    try:
-        yield _legacy(server, held) if held is not None and not server.is_alive() else None
-    finally:
-        if held is not None:
-            filelock.give_back(held)
+    with contextlib.ExitStack() as holding:
+        held = False
+        with contextlib.suppress(OSError):
+            held = server.path.is_dir() and holding.enter_context(filelock.locked(server.export))
+        yield _legacy(server) if held and not server.is_alive() else None
 
 
 def has_unsent(server: Server) -> bool:
@@ -604,7 +625,7 @@ def _families(reader: Reader) -> list[Family]:
     return Merger().merge([source_of(each, "unknown") for each in readings])
 
 
-def _legacy(server: Server, held: int) -> Legacy | None:
+def _legacy(server: Server) -> Legacy | None:
     reader = Reader(server)
     try:
         families = _families(reader)
@@ -612,7 +633,7 @@ def _legacy(server: Server, held: int) -> Legacy | None:
         return None
     for name, why in reader.unreadable.items():
         _guard.say_once(f"unreadable:{name}", f"{server.path / name} {why}; it is left out.")
-    if not families or isclose(total(families), _read_state(held)[3], rel_tol=TOLERANCE):
+    if not families or isclose(total(families), _state(server.export)[3], rel_tol=TOLERANCE):
         server.remove()
         return None
     identity = server.identity()
