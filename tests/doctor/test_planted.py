@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -22,7 +23,7 @@ from relay_otel.llm.spool import Spool
 from relay_otel.settings import Settings
 from tests.doctor.looked import APP, Looked, app_in, doctor, serve
 from tests.e2e.served import servers_in
-from tools.process import HOST, ROOT, accepts, fetch, free_port
+from tools.process import HOST, ROOT, accepts, await_, fetch, free_port
 from tools.stack import Server
 
 QUIET = {"OTEL_SERVICE_NAME": "patient", "RELAY_STAGE": "test", "RELAY_OTEL_EXPORT": "prometheus"}
@@ -426,6 +427,23 @@ def test_stale_worker_files(tmp_path: Path, healthy: Looked) -> None:
     assert without(another, "workers-stale")
     assert "flush --service patient" in another.of("workers-stale", "note").repair
     assert without(healthy, "workers-stale") and "workers-stale" in healthy.checks
+
+
+def test_a_collector_that_is_away_is_one_fault(tmp_path: Path) -> None:
+    """That the app's exports fail comes of it, and is no fault of its own."""
+    environment = {"OTEL_SERVICE_NAME": "patient", "RELAY_STAGE": "test", "XDG_RUNTIME_DIR": str(tmp_path),
+                   "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{HOST}:{free_port()}",
+                   "OTEL_METRIC_EXPORT_INTERVAL": "100"}  # fmt: skip
+    folder = app_in(tmp_path / "app")
+    with Server(["env", f"--chdir={folder}", *serve(0)[1:-1], "--port={port}"], environment=environment) as server:
+        failed = re.compile(r'relay_otel_export_failures_total\{.*reason="unreachable".*\} [1-9]')
+        await_(lambda: failed.search(fetch(f"{server.url}/metrics")), "no export has failed")
+        looked = doctor(environment=environment)
+
+    rows = json.loads(looked.stdout)["findings"]
+    assert ["collector-reachable"] == [each["check"] for each in rows if each["state"] == "fault"], looked.stdout
+    (exports,) = (each for each in rows if each["check"] == "app-exports")
+    assert exports["what"].startswith("No export has arrived at the collector since the app began; failures: ")
 
 
 def test_what_the_doctor_has_started_is_not_left(tmp_path: Path) -> None:

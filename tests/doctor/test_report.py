@@ -99,3 +99,26 @@ def test_a_check_that_fails(monkeypatch: pytest.MonkeyPatch, said: list[str]) ->
     assert "unknown" == found.state and "RuntimeError in test_report.py:" in found.what
     assert 1 == len(said) and "s3cret" not in said[0] + found.what
     assert _guard.forget("doctor:test_report-fails".replace("test_report", "test-report"))
+
+
+def test_what_comes_of_a_fault_is_told_as_that() -> None:
+    """One cause is one fault, whoever suffers by it; without it they are faults of their own. Nobody reads why."""
+    cause = fault("collector-reachable", "Nobody is there.", "Nothing arrives.", "Start it.")
+    exports = fault("app-exports", "No export has arrived.", "They wait.", "Read on.", ("collector-path", cause.check))
+    targets = fault("prometheus-targets", "Cannot scrape.", "Blind.", "Start it.", (cause.check,))
+    rows = {}
+    for first in (cause, good(cause.check, "It answers.")):
+        out = io.StringIO()
+        report = Report(out, as_json=True)
+        report.group("Collector", [first, exports])
+        report.group("Prometheus", [targets])
+        report.end()
+        rows[first.state] = json.loads(out.getvalue())
+
+    assert (1, 2) == (rows["fault"]["faults"], rows["good"]["faults"])
+    assert [
+        ("collector-reachable", "fault", "Nobody is there."),
+        ("app-exports", "note", "No export has arrived. That may come of collector-reachable; repair that first."),
+        ("prometheus-targets", "note", "Cannot scrape. That may come of collector-reachable; repair that first."),
+    ] == [(each["check"], each["state"], each["what"]) for each in rows["fault"]["findings"]]
+    assert {"group", "check", "state", "what", "why", "repair"} == set(rows["good"]["findings"][1])

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 
 from relay_otel.definitions import Definition
+from relay_otel.doctor import refused
 from relay_otel.doctor.findings import Finding, fault, good, note, unknown
 from relay_otel.doctor.scrape import Page
 from relay_otel.doctor.view import Check, View
@@ -205,7 +206,8 @@ def exports(view: View) -> Iterator[Finding]:
                 "app-exports",
                 f"No export has arrived at the collector {since}; failures: {reasons}.",
                 "Totals are kept and sent when it takes them again; until then Prometheus shows old numbers.",
-                "See what is said of the collector below, and on the app's stderr.",
+                "Read what the app says of it on stderr: its network, token or certificates may be others than here.",
+                refused.CHECKS,
             )
         elif failed:
             yield note("app-exports", f"Exports arrive; some failed since the app began: {reasons}.")
@@ -258,4 +260,4 @@ def _unlike_samples(page: Page, definition: Definition) -> Iterator[str]:
             yield f"{name} has other buckets than the contract"
 
 
-CHECKS: tuple[Check, ...] = (answers, public, contract, limits, dropped, exports)
+CHECKS: tuple[Check, ...] = (answers, public, contract, limits, dropped)

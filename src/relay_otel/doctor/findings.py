@@ -21,6 +21,8 @@ class Finding(NamedTuple):
     """What goes wrong by it. Of faults."""
     repair: str = ""
     """What to do, in words that can be followed. Of faults."""
+    because: tuple[str, ...] = ()
+    """Checks that may have named the cause before: where one of them is a fault this is a note. Not reported."""
 
 
 def good(check: str, what: str) -> Finding:
@@ -31,8 +33,8 @@ def note(check: str, what: str, why: str = "", repair: str = "") -> Finding:
     return Finding(check, "note", what, why, repair)
 
 
-def fault(check: str, what: str, why: str, repair: str) -> Finding:
-    return Finding(check, "fault", what, why, repair)
+def fault(check: str, what: str, why: str, repair: str, because: tuple[str, ...] = ()) -> Finding:
+    return Finding(check, "fault", what, why, repair, because)
 
 
 def unknown(check: str, what: str, repair: str = "") -> Finding:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from relay_otel._version import VERSION
-from relay_otel.doctor.findings import Finding, State
+from relay_otel.doctor.findings import Finding, State, note
 
 WIDTH = 100
 MARKS: dict[State, tuple[str, str, str]] = {
@@ -45,21 +45,29 @@ class Report:
 
     def group(self, name: str, findings: Sequence[Finding]) -> None:
         """One group, done."""
-        findings = [_spelled(finding) for finding in findings]
-        self._found += [(name, finding) for finding in findings]
+        before = len(self._found)
+        for finding in findings:
+            self._found.append((name, self._settled(_spelled(finding))))
         if self._json or not findings:
             return
         self._line(self._painted(name, "1"))
-        for finding in findings:
+        for _, finding in self._found[before:]:
             self._print(finding)
         self._line("")
+
+    def _settled(self, finding: Finding) -> Finding:
+        """A fault whose cause was named before is told as what comes of it."""
+        causes = [each.check for _, each in self._found if each.state == "fault" and each.check in finding.because]
+        if finding.state != "fault" or not causes:
+            return finding
+        return note(finding.check, f"{finding.what} That may come of {causes[0]}; repair that first.")
 
     def end(self) -> int:
         """The last line, or the object; the number of faults."""
         numbers = Counter(finding.state for _, finding in self._found)
         faults = numbers["fault"]
         if self._json:
-            rows = [{"group": group, **finding._asdict()} for group, finding in self._found]
+            rows = [{"group": group, **_fields(finding)} for group, finding in self._found]
             self._line(json.dumps({"version": VERSION, "findings": rows, "faults": faults}, indent=2))
             return faults
         parts = [f"{numbers[state]} {_several(state, numbers[state])}" for state in WORST_FIRST]
@@ -95,6 +103,10 @@ class Report:
 
     def _line(self, text: str) -> None:
         print(text, file=self._out, flush=True)
+
+
+def _fields(finding: Finding) -> dict[str, str]:
+    return {name: value for name, value in finding._asdict().items() if name != "because"}
 
 
 def _spelled(finding: Finding) -> Finding:
