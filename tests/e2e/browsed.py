@@ -9,7 +9,8 @@ import os
 from pathlib import Path
 
 from fastapi import FastAPI
-from fastapi.responses import FileResponse, HTMLResponse, Response
+from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import relay_otel
 
@@ -22,8 +23,33 @@ PAGE = """<!doctype html><title>Item</title><link rel="icon" href="data:,"><h1>A
   captureAll();
 </script>"""
 
+LAST = b'"session_duration_seconds"'
+"""In the last beacon of a page, and in no other."""
+
+
+class Left:
+    """Counts the pages whose last beacon was answered. Around the app: the proxy answers before its middleware."""
+
+    number = 0
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        parts: list[bytes] = []
+
+        async def read() -> Message:
+            message = await receive()
+            parts.append(message.get("body", b""))
+            return message
+
+        await self._app(scope, read, send)
+        Left.number += LAST in b"".join(parts)
+
+
 app = FastAPI()
 relay_otel.browser_proxy(app)
+counting = Left(app)
 
 if os.environ.get("BROWSED_CONFIGURE") == "1":
     relay_otel.configure()
@@ -32,6 +58,11 @@ if os.environ.get("BROWSED_CONFIGURE") == "1":
 @app.get("/page")
 async def page() -> str:
     return "a page"
+
+
+@app.get("/left", response_class=PlainTextResponse)
+async def left() -> str:
+    return str(Left.number)
 
 
 @app.get("/item/{number}")

@@ -213,7 +213,7 @@ class Chromium:
 def page(collector: Collector) -> Iterator[Server]:
     """An app whose page measures itself, and which forwards that."""
     settings = {"RELAY_OTEL_BROWSER_COLLECTOR": collector.browser_endpoint, "RELAY_OTEL_BROWSER_RATE": "0"}
-    with Server(uvicorn("tests.e2e.browsed:app"), environment=settings) as app:
+    with Server(uvicorn("tests.e2e.browsed:counting"), environment=settings) as app:
         yield app
 
 
