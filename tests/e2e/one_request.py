@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
 import threading
 import urllib.request
 
@@ -26,18 +27,29 @@ async def item(item: int) -> int:
     return item
 
 
+class Server(uvicorn.Server):
+    """Tells when it has started."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.serves = threading.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.serves.set()
+
+
 def main() -> None:
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
+    server = Server(uvicorn.Config(app, port=0, log_level="error"))
     serving = threading.Thread(target=asking, args=(server,))
     serving.start()
     server.run()
     serving.join()
 
 
-def asking(server: uvicorn.Server) -> None:
+def asking(server: Server) -> None:
     try:
-        while not server.started:
-            pass
+        server.serves.wait()
         port = server.servers[0].sockets[0].getsockname()[1]
         got = {path: get(f"http://127.0.0.1:{port}{path}") for path in ("/items/7", "/metrics")}
         print(json.dumps(got), flush=True)

@@ -40,6 +40,10 @@ class Wrong:
         return f"{self.variable}-{re.sub(r'[^a-zA-Z0-9]+', '-', self.value)}".lower()
 
 
+IN_VAIN = "is not taking metrics (timed out)"
+MORE_TRIES = 2
+"""The last export has 1.2 s, which a machine busy with other tests may not give it."""
+
 FALSE_FILE = "/nowhere/file"
 TABLE = [
     Wrong("RELAY_OTEL_EXPORT", "otpl", "choose otlp, prometheus, both or none."),
@@ -187,7 +191,12 @@ def test_a_wrong_setting_costs_only_itself(wrong: Wrong, wrapper: bool, collecto
     logs go on, but for what the setting was about."""
     value = str(collector.port) if wrong.value == "<taken>" else None
 
-    judge(wrong, run(wrong, collector, wrapper=wrapper), value=value)
+    outcome = run(wrong, collector, wrapper=wrapper)
+    for _ in range(MORE_TRIES):
+        if IN_VAIN not in outcome.log:
+            break
+        outcome = run(wrong, collector, wrapper=wrapper)
+    judge(wrong, outcome, value=value)
 
 
 def test_the_table_fails_when_the_sentence_is_removed(collector: Collector) -> None:
