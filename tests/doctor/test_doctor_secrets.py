@@ -101,4 +101,5 @@ def test_what_an_app_has_said() -> None:
     view = View({"MY_PASSWORD": f"{WORD}-mine"}, Settings(), processes=({"said": [{"text": said}]},))
     (found,) = app.said(view)
 
-    assert [] == leaks(" ".join(found)) and "ValueError: ..., not postgresql://...@db/x?..." in found.what
+    assert [] == leaks(" ".join(found.reported().values()))
+    assert "ValueError: ..., not postgresql://...@db/x?..." in found.what

@@ -79,8 +79,8 @@ def test_an_object_for_a_program() -> None:
 
     assert {"version", "findings", "faults"} == rows.keys()
     assert (VERSION, 1, 1) == (rows["version"], rows["faults"], faults)
-    assert {"group": "App", **FINDINGS[0]._asdict()} == rows["findings"][0]
-    assert {"group", *Finding._fields} == rows["findings"][1].keys()
+    assert {"group": "App", **FINDINGS[0].reported()} == rows["findings"][0]
+    assert {"group", *FINDINGS[1].reported()} == rows["findings"][1].keys()
 
 
 def fails(view: View) -> list[Finding]:

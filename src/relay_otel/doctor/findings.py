@@ -24,6 +24,10 @@ class Finding(NamedTuple):
     because: tuple[str, ...] = ()
     """Checks that may have named the cause before: where one of them is a fault this is a note. Not reported."""
 
+    def reported(self) -> dict[str, str]:
+        """What a program gets to read."""
+        return {name: value for name, value in self._asdict().items() if name != "because"}
+
 
 def good(check: str, what: str) -> Finding:
     return Finding(check, "good", what)

@@ -67,7 +67,7 @@ class Report:
         numbers = Counter(finding.state for _, finding in self._found)
         faults = numbers["fault"]
         if self._json:
-            rows = [{"group": group, **_fields(finding)} for group, finding in self._found]
+            rows = [{"group": group, **finding.reported()} for group, finding in self._found]
             self._line(json.dumps({"version": VERSION, "findings": rows, "faults": faults}, indent=2))
             return faults
         parts = [f"{numbers[state]} {_several(state, numbers[state])}" for state in WORST_FIRST]
@@ -103,10 +103,6 @@ class Report:
 
     def _line(self, text: str) -> None:
         print(text, file=self._out, flush=True)
-
-
-def _fields(finding: Finding) -> dict[str, str]:
-    return {name: value for name, value in finding._asdict().items() if name != "because"}
 
 
 def _spelled(finding: Finding) -> Finding:
