@@ -313,6 +313,7 @@ def test_what_else_is_missing_in_prometheus_is_named(rig: Rig) -> None:
     }
     assert found.faults["prometheus-targets"].what.startswith(f"Prometheus cannot scrape http://{away.address}/metrics")
     assert "targets/*.yml (under Compose" in found.faults["prometheus-targets"].repair
+    assert ("collector-reachable",) == found.faults["prometheus-targets"].because
     assert "rule_files" in found.faults["prometheus-rules"].repair
     assert "prometheus/targets/alertmanager.yml" in found.faults["alertmanager"].repair
 

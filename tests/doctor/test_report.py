@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from relay_otel import _guard
 from relay_otel._version import VERSION
+from relay_otel.doctor import refused
 from relay_otel.doctor.findings import Finding, fault, good, note, unknown
 from relay_otel.doctor.report import Report
 from relay_otel.doctor.run import looked
@@ -122,3 +125,10 @@ def test_what_comes_of_a_fault_is_told_as_that() -> None:
         ("prometheus-targets", "note", "Cannot scrape. That may come of collector-reachable; repair that first."),
     ] == [(each["check"], each["state"], each["what"]) for each in rows["fault"]["findings"]]
     assert {"group", "check", "state", "what", "why", "repair"} == set(rows["good"]["findings"][1])
+
+
+def test_the_causes_are_what_is_said_of_a_refusal() -> None:
+    """No more and no fewer: one that is missing would leave its consequences faults of their own."""
+    source = Path(str(refused.__file__)).read_text(encoding="utf-8")
+
+    assert sorted(refused.CAUSES) == sorted(set(re.findall(r'fault\(\s*"([a-z-]+)"', source)))

@@ -5,11 +5,12 @@ BROWSED_CONFIGURE=1: it calls configure() itself, after that.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
 from fastapi import FastAPI
-from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
+from fastapi.responses import FileResponse, HTMLResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import relay_otel
@@ -31,6 +32,7 @@ class Left:
     """Counts the pages whose last beacon was answered. Around the app: the proxy answers before its middleware."""
 
     number = 0
+    changed = asyncio.Condition()
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -44,7 +46,10 @@ class Left:
             return message
 
         await self._app(scope, read, send)
-        Left.number += LAST in b"".join(parts)
+        if LAST in b"".join(parts):
+            async with Left.changed:
+                Left.number += 1
+                Left.changed.notify_all()
 
 
 app = FastAPI()
@@ -60,9 +65,11 @@ async def page() -> str:
     return "a page"
 
 
-@app.get("/left", response_class=PlainTextResponse)
-async def left() -> str:
-    return str(Left.number)
+@app.get("/left/{number}")
+async def left(number: int) -> None:
+    """Answers when so many pages were left."""
+    async with Left.changed:
+        await Left.changed.wait_for(lambda: Left.number >= number)
 
 
 @app.get("/item/{number}")

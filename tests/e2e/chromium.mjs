@@ -19,7 +19,6 @@ const browser = await chromium.launch({
   executablePath,
   args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
 });
-const contexts = [];
 const waiting = Array.from({ length: Number(number) }, (_, index) => index);
 await Promise.all(
   Array.from({ length: AT_ONCE }, async () => {
@@ -27,13 +26,12 @@ await Promise.all(
   }),
 );
 // A context that is closed takes along what is under way, so all stay open until the last beacon of each was answered.
-for (let left = 0; left < contexts.length; ) left = Number(await (await fetch(`${url}/left`)).text());
+await fetch(`${url}/left/${number}`);
 await browser.close();
 console.log(JSON.stringify([...counts].map(([key, times]) => [...JSON.parse(key), times])));
 
 async function visit(index) {
   const context = await browser.newContext();
-  contexts.push(context);
   const page = await context.newPage();
   await page.goto(`${url}/item/${index}`);
   await page.evaluate(() => new Promise((seen) => new PerformanceObserver(seen).observe({ type: 'largest-contentful-paint', buffered: true })));

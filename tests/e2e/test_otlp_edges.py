@@ -40,6 +40,7 @@ def ended_in_time(make: Callable[[], Server], use: Callable[[Server], None], gra
             log = server.log.read_text()
         if status != -signal.SIGKILL:
             return log
+        print(log)
     return None
 
 

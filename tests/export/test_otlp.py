@@ -143,6 +143,7 @@ def start(book: Book, said: list[str]) -> Iterator[Start]:
         interval: float = NEVER,
         timeout: float = 10.0,
         make: Callable[[], MetricExporter] | None = None,
+        turn: otlp.Turn | None = None,
     ) -> OtlpExport:
         export = OtlpExport(
             book.data,
@@ -151,6 +152,7 @@ def start(book: Book, said: list[str]) -> Iterator[Start]:
             endpoint=endpoint,
             arrived=lambda: book.arrived.put(None),
             lost=book.lost.put,
+            turn=turn,
         )
         made.append(export)
         return export
@@ -309,6 +311,21 @@ def test_shutdown_ends_in_time_when_the_collector_hangs(
     assert said[0].startswith(f"the collector at {collector.endpoint} is not taking metrics (")
 
 
+def test_who_ends_later_does_not_wait_for_a_collector_that_hangs_again(
+    collector: Collector, book: Book, start: Start, said: list[str]
+) -> None:
+    """One process has waited in vain; the next of the server has a moment only, until the collector answers."""
+    collector.answering.clear()
+    turn = otlp.Always()
+    first, last = (start(collector.endpoint, timeout=600.0, turn=turn) for _ in range(2))
+    assert not first.flush(otlp.EXIT_SECONDS, hurried=True) and not last.flush(otlp.EXIT_SECONDS, hurried=True)
+    assert (otlp.EXIT_SECONDS, otlp.HUNG_SECONDS) == (first._patience, last._patience)
+
+    collector.answering.set()
+    assert first.flush(DEADLINE_SECONDS) and last.flush(otlp.EXIT_SECONDS, hurried=True)
+    assert otlp.EXIT_SECONDS == last._patience
+
+
 def test_a_collector_that_hangs_is_a_timeout(collector: Collector, book: Book, start: Start, said: list[str]) -> None:
     """A collector that does not answer in time is counted as `timeout`, and said so."""
     collector.answering.clear()
@@ -440,12 +457,22 @@ def test_our_exports_are_not_instrumented(book: Book, start: Start, said: list[s
     assert [False] == enabled
 
 
+class Renewed(otlp.Always):
+    """Counts how often it was told of a fork."""
+
+    renewed = 0
+
+    def renew(self) -> None:
+        self.renewed += 1
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_a_forked_child_exports_on_a_thread_of_its_own(
     collector: Collector, book: Book, start: Start, said: list[str]
 ) -> None:
     """After a fork the child sends its own totals by itself, and the parent goes on."""
-    export = start(collector.endpoint, interval=0.05)
+    turn = Renewed()
+    export = start(collector.endpoint, interval=0.05, turn=turn)
     collector.until({"orders_total": [0.0]})
     reader, writer = os.pipe()
     with warnings.catch_warnings():
@@ -457,7 +484,7 @@ def test_a_forked_child_exports_on_a_thread_of_its_own(
             flushed = export.flush(DEADLINE_SECONDS)
             book.total = 200.0
             ended = export.shutdown(DEADLINE_SECONDS)
-            os.write(writer, f"{flushed} {ended}".encode())
+            os.write(writer, f"{flushed} {ended} {turn.renewed}".encode())
         finally:
             os._exit(0)
     ready, _, _ = select.select([reader], [], [], DEADLINE_SECONDS)
@@ -472,7 +499,7 @@ def test_a_forked_child_exports_on_a_thread_of_its_own(
     book.total = 1.0
     collector.until({"orders_total": [1.0]})
 
-    assert "True True" == text
+    assert ("True True 1", 0) == (text, turn.renewed)
 
 
 # -- what is sent --

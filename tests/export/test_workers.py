@@ -328,15 +328,16 @@ def test_a_collector_that_hangs_is_known_to_all(server: Server) -> None:
     assert (False, False) == (one.turn.hangs, other.turn.hangs)
     one.turn.hangs = True
     assert (True, True) == (one.turn.hangs, other.turn.hangs)
+    assert Outgoing(other, Resource.get_empty, Resource.get_empty, list, []).hangs
     one.turn.give_back(False)
     assert other.turn.hangs and other.turn.take(1, forced=True)
-    other.turn.hangs = False
+    Outgoing(other, Resource.get_empty, Resource.get_empty, list, []).hangs = False
     other.turn.give_back(True)
     assert (False, False) == (one.turn.hangs, other.turn.hangs)
 
 
-def test_a_collector_that_hangs_is_known_to_who_is_alone(tmp_path: Path) -> None:
-    """Without a directory, and after it was taken away."""
+def test_a_collector_that_hangs_is_known_to_who_is_alone() -> None:
+    """Where no directory is shared."""
     turn = Workers(Recorder(), None).turn
     turn.hangs = True
     assert turn.hangs

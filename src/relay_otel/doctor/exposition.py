@@ -207,7 +207,7 @@ def exports(view: View) -> Iterator[Finding]:
                 f"No export has arrived at the collector {since}; failures: {reasons}.",
                 "Totals are kept and sent when it takes them again; until then Prometheus shows old numbers.",
                 "Read what the app says of it on stderr: its network, token or certificates may be others than here.",
-                refused.CHECKS,
+                refused.CAUSES,
             )
         elif failed:
             yield note("app-exports", f"Exports arrive; some failed since the app began: {reasons}.")

@@ -9,12 +9,11 @@ from relay_otel.doctor import pages
 from relay_otel.doctor.findings import Finding, fault, good, note
 from relay_otel.doctor.mark import MARKED, Mark
 from relay_otel.doctor.prometheus_state import Api
-from relay_otel.doctor.prometheus_targets import Part
+from relay_otel.doctor.prometheus_targets import COLLECTOR_JOBS, Part
 from relay_otel.doctor.view import View
 from relay_otel.instruments import DEFINITIONS, RELAY_OTEL_BUILD_INFO
 
 REPLACED = ("exported_job", "exported_instance", "exported_environment")
-COLLECTOR_JOBS = ("collector-apps", "collector-browser", "collector-flags")
 NAMES = "|".join(
     f"{name}{'_count' if each.kind == 'histogram' else ''}"
     for name, each in DEFINITIONS.items()

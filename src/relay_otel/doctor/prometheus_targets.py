@@ -16,7 +16,13 @@ from relay_otel.values import without_password
 
 Part = Callable[[View, Api], Iterable[Finding]]
 
-OURS = ("collector-apps", "collector-browser", "collector-flags", "collector", "apps", "alertmanager", "probe")
+COLLECTOR_JOBS = ("collector-apps", "collector-browser", "collector-flags")
+"""Pages of the collector's with what others sent it."""
+
+COLLECTOR = frozenset({*COLLECTOR_JOBS, "collector"})
+"""All of its pages."""
+
+OURS = (*COLLECTOR_JOBS, "collector", "apps", "alertmanager", "probe")
 """Jobs of prometheus/*.yml."""
 
 SCRAPE_SECONDS = 30.0
@@ -24,9 +30,6 @@ SCRAPE_SECONDS = 30.0
 
 SERVERS = f"target_info and on (job, instance) {RELAY_OTEL_BUILD_INFO.name}"
 """Of relay-otel's: a Prometheus may have a hundred thousand of others'."""
-
-COLLECTORS = frozenset({"collector-apps", "collector-browser", "collector-flags", "collector"})
-"""Those of them that are pages of the collector."""
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
@@ -51,7 +54,7 @@ def _targets(view: View, api: Api) -> Iterator[Finding]:
             f"job{'s' if len(same) > 1 else ''} {jobs} ({same[0].error}).",
             "What stands there is in no dashboard, and alerts about it are blind.",
             _repair(same[0]),
-            ("collector-reachable",) if COLLECTORS.issuperset(each.pool for each in same) else (),
+            ("collector-reachable",) if COLLECTOR.issuperset(each.pool for each in same) else (),
         )
     if others:  # of a Prometheus that many share there may be hundreds
         more = f", and {len(others) - 1} more" if len(others) > 1 else ""

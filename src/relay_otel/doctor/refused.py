@@ -14,12 +14,12 @@ from relay_otel.settings import GRPC_PORT, HTTP_PORT, Settings
 from relay_otel.values import without_password
 
 LOST = "Nothing that the app measures reaches the collector; it counts on, and is lost when the app ends."
-CHECKS = tuple(
+ELSE = "or RELAY_OTEL_EXPORT=prometheus where Prometheus scrapes the app itself"
+
+CAUSES = tuple(
     f"collector-{name}" for name in ("reachable", "port", "protocol", "path", "tls", "credentials", "refuses")
 )
-"""What ``explain`` may name: the cause of whatever does not arrive."""
-
-ELSE = "or RELAY_OTEL_EXPORT=prometheus where Prometheus scrapes the app itself"
+"""The checks that ``explain`` may name: the cause of whatever does not arrive."""
 
 
 def endpoint_shown(settings: Settings) -> str:

@@ -484,6 +484,8 @@ class Turn:
 
     @hangs.setter
     def hangs(self, hangs: bool) -> None:
+        if hangs == self.hangs:  # as after almost every export
+            return
         self._hangs = hangs
         if not self._workers.partial:
             # Nobody may have taken a turn yet: what is of one process alone is sent without.
