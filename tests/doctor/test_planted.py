@@ -430,9 +430,10 @@ def test_stale_worker_files(tmp_path: Path, healthy: Looked) -> None:
 
 
 def test_a_collector_that_is_away_is_one_fault(tmp_path: Path) -> None:
-    """That the app's exports fail comes of it, and is no fault of its own."""
+    """That the app's exports and browsers' beacons fail comes of it, and is no fault of its own."""
     environment = {"OTEL_SERVICE_NAME": "patient", "RELAY_STAGE": "test", "XDG_RUNTIME_DIR": str(tmp_path),
                    "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{HOST}:{free_port()}",
+                   "RELAY_OTEL_BROWSER_COLLECTOR": f"http://{HOST}:{free_port()}",
                    "OTEL_METRIC_EXPORT_INTERVAL": "100"}  # fmt: skip
     folder = app_in(tmp_path / "app")
     with Server(["env", f"--chdir={folder}", *serve(0)[1:-1], "--port={port}"], environment=environment) as server:
@@ -442,6 +443,7 @@ def test_a_collector_that_is_away_is_one_fault(tmp_path: Path) -> None:
 
     rows = json.loads(looked.stdout)["findings"]
     assert ["collector-reachable"] == [each["check"] for each in rows if each["state"] == "fault"], looked.stdout
+    assert "collector-browser" in {each["check"] for each in rows if each["state"] == "note"}
     (exports,) = (each for each in rows if each["check"] == "app-exports")
     assert exports["what"].startswith("No export has arrived at the collector since the app began; failures: ")
 

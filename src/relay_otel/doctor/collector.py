@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 from relay_otel.bearer import token
 from relay_otel.doctor import pages
@@ -208,11 +209,13 @@ def _nobody(view: View, shown: str, why: str) -> Finding:
     what = f"nobody takes browsers' measurements at {shown} ({why})"
     if "browser_collector" not in view.settings.origins:
         return note("collector-browser", f"{what}; nothing is missing where no browser is measured.")
+    same = urlsplit(view.settings.browser_endpoint).hostname == pages.host_of(view.settings)
     return fault(
         "collector-browser",
         f"{what}, and {view.settings.origins['browser_collector']} names it.",
         "What browsers measure is lost: browser_proxy answers them 503 and they keep a little of it.",
         "set RELAY_OTEL_BROWSER_COLLECTOR to the collector's receiver for browsers, port 4319, without /v1/metrics.",
+        ("collector-reachable",) if same else (),
     )
 
 
